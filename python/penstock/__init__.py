@@ -1,0 +1,1 @@
+"""Penstock: durable workflows inside your Python process."""

@@ -1,0 +1,21 @@
+//! `penstock._core`: conversion only. Every decision is in `penstock-core`.
+
+mod engine;
+mod enter;
+mod error;
+mod graph;
+mod ids;
+mod state;
+mod worker;
+
+use pyo3::prelude::*;
+
+/// The boundary between Penstock's Python and its Rust core.
+#[pymodule(gil_used = false)]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    engine::register(module)?;
+    graph::register(module)?;
+    ids::register(module)?;
+    state::register(module)?;
+    worker::register(module)
+}
