@@ -1,1 +1,3 @@
-//! (skeleton: filled by its owner)
+//! The compiled graph of a workflow.
+
+pub mod condition;
