@@ -23,7 +23,8 @@ help: ## Show these commands.
 
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1" "maturin>=1.7,<2"
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --group build
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.made
@@ -32,7 +33,7 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.made
 
 # An editable install: the package is used in place, the extension stands beside it.
 $(EXTENSION): $(RUST_SOURCES) pyproject.toml | $(VENV)/.made
-	$(BIN)/maturin develop --release --locked --quiet
+	$(BIN)/maturin develop --release --locked --quiet --group build
 	@touch $@
 
 build: $(EXTENSION) ## Make .venv and build the extension, in release mode.
