@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::condition::Condition;
-use super::definition::{id_of, Definition, EdgeDef, NodeDef};
+use super::definition::{id_of, Definition, EdgeDef, FailureDef, NodeDef};
 use super::{joins, EachEdge, Edge, FailurePolicy, Graph, Node, NodeIx, Target, Way, END};
 use crate::error::{Error, Result};
 use crate::state::{Field, Reducer, Reducers};
@@ -107,7 +107,7 @@ fn compile_node(node: &NodeDef) -> Checked<Node> {
         return Err(at("resource is empty; name what the task uses, or leave it out".into()));
     }
     node.retry.as_ref().map_or(Ok(()), super::RetryPolicy::check).map_err(at)?;
-    let policy = node.on_failure.as_ref().map_or(Ok(FailurePolicy::Drain), |failure| failure.policy());
+    let policy = node.on_failure.as_ref().map_or(Ok(FailurePolicy::Drain), FailureDef::policy);
     Ok(Node {
         name: Arc::from(name),
         task: Arc::from(named(&node.task, &format!("the task of node {name:?}"))?),
