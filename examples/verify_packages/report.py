@@ -27,7 +27,7 @@ def summary(state: Mapping[str, Any], seconds: float) -> dict[str, Any]:
 def rows_by_root(state: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """One row for each folder, and one for all: distributions, files, size, without a list."""
     checked, unlisted = state.get("checked") or [], state.get("unlisted") or []
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for root in dict.fromkeys(one["root"] for one in (*checked, *unlisted)):
         here = [one for one in checked if one["root"] == root]
         bare = sum(one["root"] == root for one in unlisted)
