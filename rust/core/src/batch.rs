@@ -180,7 +180,9 @@ pub enum Op {
 impl Op {
     fn bytes(&self) -> usize {
         96 + match self {
-            Self::Create(row) => row.flow.input.len() + row.flow.baggage.as_ref().map_or(0, String::len) + 300,
+            Self::Create(row) => {
+                row.flow.input.len() + row.flow.baggage.as_ref().map_or(0, String::len) + 300
+            }
             Self::Journal(row) => row.body.len(),
             Self::Stop(row) => row.output.len() + row.error.as_ref().map_or(0, String::len),
             Self::Message { body, .. } => body.len(),
@@ -295,7 +297,8 @@ impl Building {
 
     /// Whether the group still fits.
     pub fn has_room(&self, group: &Group) -> bool {
-        self.is_empty() || (self.events + group.items.len() <= MAX_EVENTS && self.bytes + group.bytes() <= MAX_BYTES)
+        self.is_empty()
+            || (self.events + group.items.len() <= MAX_EVENTS && self.bytes + group.bytes() <= MAX_BYTES)
     }
 
     /// Adds a group: all its flows become one unit.
@@ -303,13 +306,15 @@ impl Building {
         self.events += group.items.len();
         self.bytes += group.bytes();
         let mut unit = None;
-        let flows = group.items.iter().map(|(flow, _, _)| flow).chain(group.after.iter().map(|(flow, _)| flow));
+        let flows =
+            group.items.iter().map(|(flow, _, _)| flow).chain(group.after.iter().map(|(flow, _)| flow));
         for flow in flows {
             let at = self.unit(*flow);
             unit = Some(unit.map_or(at, |first| self.union(first, at)));
         }
         let Some(unit) = unit else { return };
-        let items = group.items.into_iter().map(|(flow, claims, op)| Item { unit, flow, claims, seen: 0, op });
+        let items =
+            group.items.into_iter().map(|(flow, claims, op)| Item { unit, flow, claims, seen: 0, op });
         self.items.extend(items);
         self.after.extend(group.after.into_iter().map(|(flow, after)| (unit, flow, after)));
     }
@@ -354,7 +359,9 @@ impl Building {
         let mut numbers: FxHashMap<u32, u32> = FxHashMap::default();
         let mut items = std::mem::take(&mut self.items);
         let mut after = std::mem::take(&mut self.after);
-        for unit in items.iter_mut().map(|item| &mut item.unit).chain(after.iter_mut().map(|(unit, _, _)| unit)) {
+        for unit in
+            items.iter_mut().map(|item| &mut item.unit).chain(after.iter_mut().map(|(unit, _, _)| unit))
+        {
             let root = self.find(*unit);
             let next = numbers.len() as u32;
             *unit = *numbers.entry(root).or_insert(next);
@@ -400,7 +407,8 @@ impl Batch {
 
     /// The batch minus some of its units, and those.
     pub fn partition(self, units: &FxHashSet<u32>) -> (Self, Self) {
-        let (out, stay): (Vec<_>, Vec<_>) = self.items.into_iter().partition(|item| units.contains(&item.unit));
+        let (out, stay): (Vec<_>, Vec<_>) =
+            self.items.into_iter().partition(|item| units.contains(&item.unit));
         let (after_out, after_stay): (Vec<_>, Vec<_>) =
             self.after.into_iter().partition(|(unit, _, _)| units.contains(unit));
         let half = |items, after| Self { number: self.number, units: self.units, items, after };

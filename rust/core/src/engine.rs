@@ -22,8 +22,7 @@ use crate::flow::{Context, Flow, Status, TaskResult};
 use crate::graph::Graph;
 use crate::ids::{new_id, FlowId};
 use crate::lru::Lru;
-use crate::scheduler::timers::Timers;
-use crate::scheduler::{Scheduler, SlotOptions};
+use crate::scheduler::{Scheduler, SlotOptions, Timers};
 use crate::wire::{FrameReader, FrameWriter};
 
 pub use admit::LoadedFlow;
@@ -256,10 +255,6 @@ impl Engine {
         self.watched.remove(flow);
     }
 
-    fn next_id(&mut self, now_ms: i64) -> FlowId {
-        new_id(now_ms, (self.random)())
-    }
-
     fn enqueue(&mut self, group: Group) {
         if group.is_empty() {
             return;
@@ -275,7 +270,12 @@ impl Engine {
     }
 
     /// Runs `decide` with the flow and what a decision takes from outside.
-    fn decide<T>(&mut self, serial: Serial, now_ms: i64, decide: impl FnOnce(&Live, &mut Context<'_>) -> T) -> Option<T> {
+    fn decide<T>(
+        &mut self,
+        serial: Serial,
+        now_ms: i64,
+        decide: impl FnOnce(&Live, &mut Context<'_>) -> T,
+    ) -> Option<T> {
         let live = self.flows.get(&serial)?;
         let random = &mut self.random;
         let seed = u64::from_le_bytes(live.about.id[8..].try_into().unwrap_or_default()) ^ live.flow.ord();
@@ -283,4 +283,9 @@ impl Engine {
         let max_event_bytes = self.options.max_event_bytes;
         Some(decide(live, &mut Context { now_ms, seed, max_event_bytes, new_id: &mut make }))
     }
+}
+
+/// An instant for the clocks of timers and caches, which know no time before 1970.
+fn clock(at_ms: i64) -> u64 {
+    at_ms.max(0).cast_unsigned()
 }

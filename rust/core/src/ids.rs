@@ -69,10 +69,12 @@ pub fn flow_key(shard: u32, id: &FlowId) -> String {
 /// # Errors
 /// `not_found` for anything that is not the form of a key: a malformed key is no different from a wrong one.
 pub fn parse_flow_key(key: &str) -> Result<(u32, FlowId)> {
-    let parsed = key
-        .split_once('-')
-        .and_then(|(shard, id)| Some((shard.parse().ok().filter(|_| !shard.starts_with(['+', '0']))?, decode(id)?)));
-    parsed.ok_or_else(|| Error::not_found(format!("no flow has the key {key:?}; pass the key that create() returned")))
+    let parsed = key.split_once('-').and_then(|(shard, id)| {
+        Some((shard.parse().ok().filter(|_| !shard.starts_with(['+', '0']))?, decode(id)?))
+    });
+    parsed.ok_or_else(|| {
+        Error::not_found(format!("no flow has the key {key:?}; pass the key that create() returned"))
+    })
 }
 
 /// The shard, the flow and the step number that a step key names.
@@ -80,8 +82,11 @@ pub fn parse_flow_key(key: &str) -> Result<(u32, FlowId)> {
 /// # Errors
 /// `not_found`, as [`parse_flow_key`].
 pub fn parse_step_key(key: &str) -> Result<(u32, FlowId, u64)> {
-    let not_found =
-        || Error::not_found(format!("no step has the key {key:?}; step keys look like FLOWKEY/NUMBER and stand in history()"));
+    let not_found = || {
+        Error::not_found(format!(
+            "no step has the key {key:?}; step keys look like FLOWKEY/NUMBER and stand in history()"
+        ))
+    };
     let (flow, step) = key.split_once('/').ok_or_else(not_found)?;
     let (shard, id) = parse_flow_key(flow).map_err(|_| not_found())?;
     Ok((shard, id, step.parse().map_err(|_| not_found())?))
@@ -118,7 +123,9 @@ mod tests {
         let key = flow_key(3, &id);
         assert_eq!(parse_flow_key(&key).unwrap(), (3, id));
         assert_eq!(parse_step_key(&format!("{key}/17")).unwrap(), (3, id, 17));
-        for wrong in ["", "3", "3-", "x-aaaa", "-aaaa", &key.to_uppercase(), &key[..key.len() - 1], &format!("0{key}")] {
+        for wrong in
+            ["", "3", "3-", "x-aaaa", "-aaaa", &key.to_uppercase(), &key[..key.len() - 1], &format!("0{key}")]
+        {
             assert!(parse_flow_key(wrong).is_err(), "{wrong}");
         }
     }

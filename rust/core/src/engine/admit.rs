@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Engine, GraphEntry, Live, Released, Serial};
+use super::{clock, Engine, GraphEntry, Live, Released, Serial};
 use crate::batch::{After, CreateRow, Group, NewFlow, Op};
 use crate::error::{Error, Result};
 use crate::flow::{Event, Flow};
 use crate::ids::{flow_key, FlowId};
 use crate::json::{Kind, Value};
-use crate::state::reduce::{check, Reducer};
-use crate::state::{Reducers, State};
+use crate::state::{Reducer, Reducers, State};
 
 /// What an owner has seen of mail that it must read first: equal to no number of messages.
 const UNREAD: i64 = -1;
@@ -63,7 +62,8 @@ impl Engine {
 
     fn check_input(&self, new: &NewFlow) -> Result<(Arc<GraphEntry>, State)> {
         let entry = self.by_id.get(&new.graph).cloned();
-        let entry = entry.ok_or_else(|| Error::not_found(format!("no graph is known for workflow {:?}", new.workflow)))?;
+        let entry = entry
+            .ok_or_else(|| Error::not_found(format!("no graph is known for workflow {:?}", new.workflow)))?;
         if new.input.len() > self.options.max_event_bytes {
             let (bytes, limit) = (new.input.len(), self.options.max_event_bytes);
             return Err(Error::invalid(format!("the state has {bytes} bytes and {limit} are allowed; store the data elsewhere and pass its address")));
@@ -124,7 +124,7 @@ impl Engine {
 
     /// Whether a claim with this number may go on from the released flow in memory, without its journal.
     pub fn remembers(&mut self, flow: &FlowId, claims: i64, now_ms: i64) -> bool {
-        self.released.get(flow, now_ms).is_some_and(|released| released.claims + 1 == claims)
+        self.released.get(flow, clock(now_ms)).is_some_and(|released| released.claims + 1 == claims)
     }
 
     /// Takes a claimed flow in and offers what it has ready.
@@ -134,8 +134,10 @@ impl Engine {
     pub fn load_flow(&mut self, loaded: LoadedFlow, now_ms: i64) -> Result<()> {
         let id = loaded.about.id;
         let entry = self.by_id.get(&loaded.about.graph).cloned();
-        let entry = entry.ok_or_else(|| Error::not_found("the flow's graph was not added before it was loaded"))?;
-        let remembered = self.released.take(&id, now_ms).filter(|released| released.claims + 1 == loaded.claims);
+        let entry =
+            entry.ok_or_else(|| Error::not_found("the flow's graph was not added before it was loaded"))?;
+        let remembered =
+            self.released.take(&id, clock(now_ms)).filter(|released| released.claims + 1 == loaded.claims);
         let reloading = self.index.get(&id).copied();
         let (flow, journal_bytes, snapshot_len) = match remembered {
             Some(Released { flow, journal_bytes, snapshot_len, .. }) if reloading.is_none() => {
@@ -189,7 +191,8 @@ impl Engine {
     /// Offers the ready steps of a flow that came in, arms its timers, and settles what was found started.
     fn resume_work(&mut self, serial: Serial, now_ms: i64) {
         let Some(live) = self.flows.get(&serial) else { return };
-        let started = live.flow.steps().filter(|step| step.is_started && !live.running.contains_key(&step.number));
+        let started =
+            live.flow.steps().filter(|step| step.is_started && !live.running.contains_key(&step.number));
         let mut started: Vec<u64> = started.map(|step| step.number).collect();
         started.sort_unstable();
         let mut steps: Vec<u64> = live.flow.steps().map(|step| step.number).collect();
@@ -212,9 +215,9 @@ impl Engine {
 /// `invalid` naming the field that does not fit its reducer.
 pub fn input_state(input: &str, reducers: &Reducers) -> Result<State> {
     let mut state = State::from_json(input)?;
+    state.check(reducers).map_err(|error| Error::invalid(error.message))?;
     for (field, reducer) in reducers.iter() {
         let Some(value) = state.get(field).cloned() else { continue };
-        check(field, *reducer, &value).map_err(|error| Error::invalid(error.to_string()))?;
         let is_list = matches!(reducer, Reducer::Append | Reducer::Union);
         if is_list && value.kind() != Kind::Array {
             state.set(field.clone(), Value::from_raw_unchecked(format!("[{}]", value.raw())));

@@ -2,7 +2,7 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Engine, Released, Serial, Timer};
+use super::{clock, Engine, Released, Serial, Timer};
 use crate::batch::{After, Batch, Building, Item, Op};
 use crate::ids::FlowId;
 
@@ -90,8 +90,12 @@ impl Engine {
             }
         }
         // A release is not worth a second try: the flow has mail, so it has work.
-        let released: FxHashSet<FlowId> =
-            late.items.iter().filter(|item| matches!(item.op, Op::Release { .. })).map(|item| item.flow).collect();
+        let released: FxHashSet<FlowId> = late
+            .items
+            .iter()
+            .filter(|item| matches!(item.op, Op::Release { .. }))
+            .map(|item| item.flow)
+            .collect();
         for flow in &released {
             if let Some(live) = self.index.get(flow).and_then(|serial| self.flows.get_mut(serial)) {
                 live.is_releasing = false;
@@ -181,7 +185,7 @@ impl Engine {
             journal_bytes: live.journal_bytes,
             snapshot_len: live.snapshot_len,
         };
-        self.released.put(*flow, released, bytes, now_ms);
+        self.released.put(*flow, released, bytes, clock(now_ms));
         self.report.released += 1;
     }
 
@@ -222,8 +226,12 @@ impl Engine {
             let before = flows.len();
             for building in &mut self.pending {
                 let batch = std::mem::take(building).close(0, |_| 0);
-                let touched: FxHashSet<u32> =
-                    batch.items.iter().filter(|item| flows.contains(&item.flow)).map(|item| item.unit).collect();
+                let touched: FxHashSet<u32> = batch
+                    .items
+                    .iter()
+                    .filter(|item| flows.contains(&item.flow))
+                    .map(|item| item.unit)
+                    .collect();
                 let (stay, out) = batch.partition(&touched);
                 flows.extend(out.items.iter().map(|item| item.flow));
                 note_created(&out.items, created);

@@ -1,6 +1,6 @@
 //! From a ready step to a frame, and from a frame to results.
 
-use super::{Engine, Ran, Running, Serial, Timer, Worker};
+use super::{clock, Engine, Ran, Running, Serial, Timer, Worker};
 use crate::batch::{After, Group};
 use crate::error::{Error, Result};
 use crate::flow::event::{Event, EventBody};
@@ -16,7 +16,8 @@ const TICKET_BITS: u32 = 20;
 impl Engine {
     /// A worker is there and takes steps.
     pub fn worker_ready(&mut self, worker: u32) {
-        let made = Worker { reader: FrameReader::new(), outbox: FrameWriter::new(), graphs: Default::default() };
+        let made =
+            Worker { reader: FrameReader::new(), outbox: FrameWriter::new(), graphs: Default::default() };
         self.workers.insert(worker, made);
         self.scheduler.add_worker(worker);
     }
@@ -40,7 +41,8 @@ impl Engine {
     /// Makes a step a candidate, unless it waits, is one already, or runs.
     pub(super) fn offer(&mut self, serial: Serial, number: u64, now_ms: i64) {
         let order = self.next_ticket(now_ms);
-        let Some(live) = self.flows.get_mut(&serial).filter(|live| !live.is_stopping && !live.is_reloading) else {
+        let Some(live) = self.flows.get_mut(&serial).filter(|live| !live.is_stopping && !live.is_reloading)
+        else {
             return;
         };
         let Some(step) = live.flow.step(number).filter(|step| !step.is_parked()) else { return };
@@ -48,7 +50,7 @@ impl Engine {
             return;
         }
         if step.not_before > now_ms {
-            self.timers.set(Timer::Delay(serial, number), step.not_before);
+            self.timers.set(Timer::Delay(serial, number), clock(step.not_before));
             return;
         }
         if let Some(error) = step.broken.clone() {
@@ -218,17 +220,26 @@ fn read_result(result: &ResultIn, reducers: &Reducers) -> std::result::Result<Ta
         if result.changes.is_empty() {
             return Ok(Changes::default());
         }
-        Changes::from_task(&result.changes, reducers).map_err(|error| TaskError::engine(error.code(), error.message()))
+        Changes::from_task(&result.changes, reducers)
+            .map_err(|error| TaskError::engine(error.code(), error.message()))
     };
     let meta = Meta::read(&result.meta)?;
     Ok(match result.outcome {
-        Outcome::Done => {
-            TaskResult::Done { changes: changes()?, goto: meta.text("goto"), delay_ms: meta.number("delay_ms") }
-        }
+        Outcome::Done => TaskResult::Done {
+            changes: changes()?,
+            goto: meta.text("goto"),
+            delay_ms: meta.number("delay_ms"),
+        },
         Outcome::Error => TaskResult::Failed(TaskError::from_meta(&result.meta).map_err(broken)?),
         Outcome::Parked => {
-            let calls = meta.0.iter().find(|(name, _)| &**name == "calls").and_then(|(_, calls)| calls.elements());
-            let calls = calls.unwrap_or_default().iter().map(Call::from_json).collect::<Result<_>>().map_err(broken)?;
+            let calls =
+                meta.0.iter().find(|(name, _)| &**name == "calls").and_then(|(_, calls)| calls.elements());
+            let calls = calls
+                .unwrap_or_default()
+                .iter()
+                .map(Call::from_json)
+                .collect::<Result<_>>()
+                .map_err(broken)?;
             TaskResult::Parked { changes: changes()?, calls }
         }
         Outcome::Retry => TaskResult::Retry {
@@ -254,7 +265,11 @@ impl Meta {
     }
 
     fn number(&self, name: &str) -> u64 {
-        self.0.iter().find(|(field, _)| &**field == name).and_then(|(_, value)| value.raw().parse().ok()).unwrap_or(0)
+        self.0
+            .iter()
+            .find(|(field, _)| &**field == name)
+            .and_then(|(_, value)| value.raw().parse().ok())
+            .unwrap_or(0)
     }
 }
 

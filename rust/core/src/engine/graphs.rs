@@ -29,7 +29,9 @@ impl Engine {
     /// `not_found` when the graph was never added.
     pub fn publish(&mut self, workflow: &str, graph: [u8; 32]) -> Result<()> {
         if !self.by_id.contains_key(&graph) {
-            return Err(Error::not_found(format!("workflow {workflow:?} names a graph that was never added")));
+            return Err(Error::not_found(format!(
+                "workflow {workflow:?} names a graph that was never added"
+            )));
         }
         self.by_workflow.insert(workflow.to_owned(), graph);
         Ok(())

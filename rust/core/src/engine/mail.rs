@@ -40,7 +40,9 @@ impl Engine {
     }
 
     fn handle(&mut self, serial: Serial, flow: &FlowId, message: &Mail, now_ms: i64) {
-        let Some(live) = self.flows.get_mut(&serial).filter(|live| message.seq > live.handled) else { return };
+        let Some(live) = self.flows.get_mut(&serial).filter(|live| message.seq > live.handled) else {
+            return;
+        };
         live.handled = message.seq;
         let claims = live.claims;
         let mut group = Group::default();
@@ -79,8 +81,13 @@ impl Engine {
         let found = open.iter().find(|(_, _, call)| wanted.is_none() || call.id == wanted);
         let (step, call) = found.map(|(step, call, _)| (*step, *call)).ok_or_else(|| {
             Error::conflict(match wanted {
-                Some(id) => format!("interrupt {} of flow {key} is not open; it was answered or it lapsed", crate::ids::hex(&id)),
-                None => format!("flow {key} has no open interrupt; it was answered already, or none was asked"),
+                Some(id) => format!(
+                    "interrupt {} of flow {key} is not open; it was answered or it lapsed",
+                    crate::ids::hex(&id)
+                ),
+                None => {
+                    format!("flow {key} has no open interrupt; it was answered already, or none was asked")
+                }
             })
         })?;
         let answer = body.get("answer").cloned().unwrap_or_else(Value::null);
@@ -88,7 +95,13 @@ impl Engine {
         Ok(())
     }
 
-    fn obey_child_result(&mut self, serial: Serial, body: &Body, group: &mut Group, now_ms: i64) -> Result<()> {
+    fn obey_child_result(
+        &mut self,
+        serial: Serial,
+        body: &Body,
+        group: &mut Group,
+        now_ms: i64,
+    ) -> Result<()> {
         let child = body.text("child").and_then(|id| unhex(&id));
         let child = child.ok_or_else(|| Error::corrupt("a child's result names no child"))?;
         let step = body.get("step").and_then(|step| step.raw().parse().ok()).unwrap_or(0);

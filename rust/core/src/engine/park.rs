@@ -1,7 +1,7 @@
 //! Calls of parked steps: children, timers, open questions, and the answers to them.
 
 use super::settle::open_interrupts;
-use super::{Engine, Ran, Serial, Timer};
+use super::{clock, Engine, Ran, Serial, Timer};
 use crate::batch::{After, Group, NewFlow, Op};
 use crate::flow::event::{Control, Event, EventBody};
 use crate::flow::{Call, CallError, CallKind, Status};
@@ -11,7 +11,8 @@ use crate::json::{self, Value};
 impl Engine {
     /// Sets going what the last `new` calls of a step wait for.
     pub(super) fn parked(&mut self, serial: Serial, step: u64, new: usize, group: &mut Group, now_ms: i64) {
-        let Some(calls) = self.flows.get(&serial).and_then(|live| live.flow.step(step)).map(|step| step.calls.clone())
+        let Some(calls) =
+            self.flows.get(&serial).and_then(|live| live.flow.step(step)).map(|step| step.calls.clone())
         else {
             return;
         };
@@ -36,12 +37,20 @@ impl Engine {
         let Some(found) = self.flows.get(&serial).and_then(|live| live.flow.step(step)) else { return };
         for (at, call) in (0..).zip(&found.calls) {
             if let Some(due) = call.due.filter(|_| call.is_open()) {
-                self.timers.set(Timer::Call(serial, step, at), due);
+                self.timers.set(Timer::Call(serial, step, at), clock(due));
             }
         }
     }
 
-    fn start_child(&mut self, serial: Serial, step: u64, at: u32, call: &Call, group: &mut Group, now_ms: i64) {
+    fn start_child(
+        &mut self,
+        serial: Serial,
+        step: u64,
+        at: u32,
+        call: &Call,
+        group: &mut Group,
+        now_ms: i64,
+    ) {
         let workflow = call.target.clone().unwrap_or_default();
         let made = match (self.workflow(&workflow), call.id) {
             (Some(graph), Some(id)) => self.child(serial, step, id, graph, &workflow, call, now_ms),
@@ -104,7 +113,8 @@ impl Engine {
         group: &mut Group,
         now_ms: i64,
     ) -> bool {
-        let Some(live) = self.flows.get(&serial).filter(|live| !live.is_reloading && !live.is_stopping) else {
+        let Some(live) = self.flows.get(&serial).filter(|live| !live.is_reloading && !live.is_stopping)
+        else {
             return false;
         };
         let Some(found) = live.flow.step(step) else { return false };
@@ -128,7 +138,14 @@ impl Engine {
     }
 
     /// Gives a finished child's outcome to the parent: at once when it is owned here, else as a message.
-    pub(super) fn answer_parent(&mut self, child: Serial, parent: FlowId, step: u64, group: &mut Group, now_ms: i64) {
+    pub(super) fn answer_parent(
+        &mut self,
+        child: Serial,
+        parent: FlowId,
+        step: u64,
+        group: &mut Group,
+        now_ms: i64,
+    ) {
         let Some(live) = self.flows.get(&child) else { return };
         let id = live.about.id;
         let answer = match (live.flow.status(), live.flow.error()) {
@@ -140,10 +157,19 @@ impl Engine {
             }),
             _ => {
                 let reason = live.flow.cancel_reason().unwrap_or_default();
-                Err(CallError { code: "cancelled".into(), message: format!("the child was cancelled: {reason}"), data: None })
+                Err(CallError {
+                    code: "cancelled".into(),
+                    message: format!("the child was cancelled: {reason}"),
+                    data: None,
+                })
             }
         };
-        match self.index.get(&parent).copied().filter(|serial| self.flows.get(serial).is_some_and(|l| !l.is_reloading)) {
+        match self
+            .index
+            .get(&parent)
+            .copied()
+            .filter(|serial| self.flows.get(serial).is_some_and(|l| !l.is_reloading))
+        {
             Some(serial) => {
                 self.answer_child_call(serial, step, &id, answer, group, now_ms);
             }
@@ -186,7 +212,12 @@ impl Engine {
         self.record(serial, event, None, Ran::default(), group, now_ms);
         for child in children {
             match self.index.get(&child).copied() {
-                Some(serial) if self.flows.get(&serial).is_some_and(|live| !live.is_stopping && !live.is_reloading) => {
+                Some(serial)
+                    if self
+                        .flows
+                        .get(&serial)
+                        .is_some_and(|live| !live.is_stopping && !live.is_reloading) =>
+                {
                     self.cancel(serial, reason, group, now_ms);
                 }
                 _ => {
@@ -201,18 +232,20 @@ impl Engine {
 
     /// Fires what is due; gives the next due instant.
     pub fn tick(&mut self, now_ms: i64) -> Option<i64> {
-        for timer in self.timers.due(now_ms) {
+        for timer in self.timers.due(clock(now_ms)) {
             match timer {
                 Timer::Delay(serial, step) => self.offer(serial, step, now_ms),
                 Timer::Call(serial, step, call) => self.due(serial, step, call, now_ms),
             }
         }
-        self.timers.next()
+        self.timers.next().map(u64::cast_signed)
     }
 
     fn due(&mut self, serial: Serial, step: u64, call: u32, now_ms: i64) {
         let found = self.flows.get(&serial).and_then(|live| live.flow.step(step));
-        let Some(kind) = found.and_then(|step| step.calls.get(call as usize)).map(|call| call.kind) else { return };
+        let Some(kind) = found.and_then(|step| step.calls.get(call as usize)).map(|call| call.kind) else {
+            return;
+        };
         let answer = match kind {
             CallKind::Sleep => Ok(Value::null()),
             _ => Err(CallError {
@@ -231,7 +264,11 @@ impl Engine {
     pub(super) fn consider_release(&mut self, serial: Serial, now_ms: i64) {
         let Some(live) = self.flows.get(&serial) else { return };
         let is_busy = live.is_releasing || live.is_stopping || live.is_reloading || !live.kept.is_empty();
-        if is_busy || !live.running.is_empty() || !live.offered.is_empty() || live.committed != live.flow.ord() {
+        if is_busy
+            || !live.running.is_empty()
+            || !live.offered.is_empty()
+            || live.committed != live.flow.ord()
+        {
             return;
         }
         // A child that is owned here answers in memory; without its parent it would have to write a message.

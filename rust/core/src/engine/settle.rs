@@ -15,7 +15,15 @@ impl Engine {
     }
 
     /// A worker died under a step.
-    pub(super) fn lost(&mut self, serial: Serial, step: u64, cause: &str, alone: bool, ran: Ran, now_ms: i64) {
+    pub(super) fn lost(
+        &mut self,
+        serial: Serial,
+        step: u64,
+        cause: &str,
+        alone: bool,
+        ran: Ran,
+        now_ms: i64,
+    ) {
         let happening = Happening::Lost { cause: cause.to_owned(), alone };
         self.keep(serial, Kept { ord: 0, step, happening, ran }, now_ms);
     }
@@ -51,9 +59,11 @@ impl Engine {
     /// Settles one happening; gives its event's number, `None` when it is late.
     fn settle_one(&mut self, serial: Serial, kept: &Kept, now_ms: i64) -> Option<u64> {
         let (event, after) = self.decide(serial, now_ms, |live, context| match &kept.happening {
-            Happening::Result(result) => {
-                live.flow.settle(kept.step, result, context).ok().map(|settled| (settled.event, settled.after))
-            }
+            Happening::Result(result) => live
+                .flow
+                .settle(kept.step, result, context)
+                .ok()
+                .map(|settled| (settled.event, settled.after)),
             Happening::Lost { cause, alone } => {
                 live.flow.settle_lost(kept.step, cause, *alone, context).ok().map(|event| (event, None))
             }
@@ -227,7 +237,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn open_row(&self, serial: Serial, step: u64, call: usize, now_ms: i64) -> Option<InterruptRow> {
+    pub(super) fn open_row(
+        &self,
+        serial: Serial,
+        step: u64,
+        call: usize,
+        now_ms: i64,
+    ) -> Option<InterruptRow> {
         let live = self.flows.get(&serial)?;
         let step = live.flow.step(step)?;
         let call = step.calls.get(call).filter(|call| call.kind == CallKind::Interrupt)?;
@@ -246,7 +262,10 @@ impl Engine {
 
 /// The ids of the interrupts that are open among some calls.
 pub(super) fn open_interrupts<'a>(calls: impl Iterator<Item = &'a crate::flow::Call>) -> Vec<FlowId> {
-    calls.filter(|call| call.kind == CallKind::Interrupt && call.is_open()).filter_map(|call| call.id).collect()
+    calls
+        .filter(|call| call.kind == CallKind::Interrupt && call.is_open())
+        .filter_map(|call| call.id)
+        .collect()
 }
 
 /// A JSON list of strings.

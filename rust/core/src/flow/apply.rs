@@ -67,7 +67,9 @@ impl Flow {
                 step.calls.extend(calls.iter().cloned());
                 step.is_started = false;
             }
-            EventBody::Resolved { call, answer } => self.resolve_call(event.step, *call, answer, &mut effects)?,
+            EventBody::Resolved { call, answer } => {
+                self.resolve_call(event.step, *call, answer, &mut effects)?
+            }
             EventBody::Lost { alone, .. } => {
                 let step = self.live(event.step)?;
                 step.losses += 1;
@@ -85,9 +87,9 @@ impl Flow {
 
     fn live(&mut self, number: u64) -> Result<&mut Step> {
         let key = &self.key;
-        self.steps
-            .get_mut(&number)
-            .ok_or_else(|| Error::corrupt(format!("the journal of flow {key} speaks of step {number}, which is not live")))
+        self.steps.get_mut(&number).ok_or_else(|| {
+            Error::corrupt(format!("the journal of flow {key} speaks of step {number}, which is not live"))
+        })
     }
 
     fn finish(&mut self, number: u64, changes: &Changes, after: Option<State>) -> Result<Token> {
@@ -144,7 +146,10 @@ impl Flow {
             }
             (None, Route::End) => self.end(Status::Completed, token.state),
             (Some(_), Route::End) | (None, Route::Arrive { .. }) => {
-                return Err(Error::corrupt(format!("step {} of flow {} ends where it cannot", token.number, self.key)));
+                return Err(Error::corrupt(format!(
+                    "step {} of flow {} ends where it cannot",
+                    token.number, self.key
+                )));
             }
         }
         if next.join.is_some() && next.join != effects.joined {
@@ -191,7 +196,14 @@ impl Flow {
                     self.expect_number(*step)?;
                     let branch = Some(Branch { cohort: source, ordinal });
                     let view = View::State(cohort.base.clone());
-                    effects.ready.push(self.create_step(node, view, Delta::default(), branch, not_before, at));
+                    effects.ready.push(self.create_step(
+                        node,
+                        view,
+                        Delta::default(),
+                        branch,
+                        not_before,
+                        at,
+                    ));
                     cohort.size += 1;
                 }
                 Entry::Each { first, node, count, edge } => {
@@ -201,7 +213,14 @@ impl Flow {
                     for (index, value) in (0..).zip(elements) {
                         let branch = Some(Branch { cohort: source, ordinal: ordinal + index });
                         let view = View::Element { edge: *edge, index, count: *count, value };
-                        effects.ready.push(self.create_step(node, view, Delta::default(), branch, not_before, at));
+                        effects.ready.push(self.create_step(
+                            node,
+                            view,
+                            Delta::default(),
+                            branch,
+                            not_before,
+                            at,
+                        ));
                     }
                     cohort.size += count;
                 }
@@ -217,7 +236,10 @@ impl Flow {
         if elements.len() as u64 == count {
             return Ok(elements);
         }
-        Err(Error::corrupt(format!("the journal fans out over {count} elements of {over:?}, which has {}", elements.len())))
+        Err(Error::corrupt(format!(
+            "the journal fans out over {count} elements of {over:?}, which has {}",
+            elements.len()
+        )))
     }
 
     fn resolve_call(
@@ -285,7 +307,9 @@ impl Flow {
 
     fn find(&self, node: &str) -> Result<NodeIx> {
         let found = self.graph.find(node);
-        found.ok_or_else(|| Error::corrupt(format!("the journal of flow {} names the unknown node {node:?}", self.key)))
+        found.ok_or_else(|| {
+            Error::corrupt(format!("the journal of flow {} names the unknown node {node:?}", self.key))
+        })
     }
 
     fn expect_number(&self, recorded: u64) -> Result<()> {
@@ -293,14 +317,17 @@ impl Flow {
             return Ok(());
         }
         let next = self.next_step;
-        Err(Error::corrupt(format!("the journal of flow {} creates step {recorded} where {next} is next", self.key)))
+        Err(Error::corrupt(format!(
+            "the journal of flow {} creates step {recorded} where {next} is next",
+            self.key
+        )))
     }
 
     pub(super) fn cohort(&mut self, source: u64) -> Result<&mut Cohort> {
         let key = &self.key;
-        self.cohorts
-            .get_mut(&source)
-            .ok_or_else(|| Error::corrupt(format!("the journal of flow {key} speaks of cohort {source}, which is not open")))
+        self.cohorts.get_mut(&source).ok_or_else(|| {
+            Error::corrupt(format!("the journal of flow {key} speaks of cohort {source}, which is not open"))
+        })
     }
 
     /// The calls of live steps that are open, of one kind, oldest step first.

@@ -76,7 +76,7 @@ impl Flow {
         }
         let (state, broken) = match folded {
             Ok(state) => (state, None),
-            Err(error) => (cohort.base.clone(), Some(TaskError::engine("reducer", error.to_string()))),
+            Err(error) => (cohort.base.clone(), Some(TaskError::engine("reducer", error.message))),
         };
         match cohort.target(&self.graph) {
             Target::Node(node) => {
@@ -130,7 +130,8 @@ impl Flow {
         if cohort.arrived.len() + cohort.failed.len() < cohort.size as usize {
             let mut closed = vec![source];
             while let Some(inside) = closed.pop() {
-                let steps = self.steps.values().filter(|step| step.branch.is_some_and(|b| b.cohort == inside));
+                let steps =
+                    self.steps.values().filter(|step| step.branch.is_some_and(|b| b.cohort == inside));
                 effects.cancelled.extend(steps.map(|step| step.number));
                 let inner = self.cohorts.values().filter(|c| c.outer.is_some_and(|b| b.cohort == inside));
                 let inner: Vec<u64> = inner.map(|c| c.source).collect();
@@ -189,9 +190,11 @@ impl Flow {
             return self.view(step);
         }
         let trunk = self.cohorts.values().find(|cohort| cohort.outer.is_none());
-        trunk.map(|cohort| {
-            let done = self.partial_log(cohort.source);
-            cohort.base.fold(&done, self.graph.reducers()).unwrap_or_else(|_| cohort.base.clone())
-        }).unwrap_or_default()
+        trunk
+            .map(|cohort| {
+                let done = self.partial_log(cohort.source);
+                cohort.base.fold(&done, self.graph.reducers()).unwrap_or_else(|_| cohort.base.clone())
+            })
+            .unwrap_or_default()
     }
 }

@@ -382,12 +382,16 @@ impl EventBody {
             },
             "started" => Self::Started,
             "control" => match fields.get("what").map(text).as_deref() {
-                Some("cancel") => {
-                    Self::Control(Control::Cancel { reason: fields.get("reason").map(text).unwrap_or_default() })
-                }
+                Some("cancel") => Self::Control(Control::Cancel {
+                    reason: fields.get("reason").map(text).unwrap_or_default(),
+                }),
                 _ => return Err(corrupt()),
             },
-            _ => return Err(Error::corrupt(format!("the journal holds an event {name:?} that this version does not know"))),
+            _ => {
+                return Err(Error::corrupt(format!(
+                    "the journal holds an event {name:?} that this version does not know"
+                )))
+            }
         })
     }
 }

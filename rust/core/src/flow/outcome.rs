@@ -107,7 +107,8 @@ impl StepError {
     pub fn to_json(&self, flow_key: &str, with_traceback: bool) -> String {
         let mut out = String::from("{\"code\":");
         json::escape(&self.error.code, &mut out);
-        for (name, text) in [("message", &*self.error.message), ("type", &*self.error.type_name), ("node", &*self.node)]
+        for (name, text) in
+            [("message", &*self.error.message), ("type", &*self.error.type_name), ("node", &*self.node)]
         {
             out.push_str(",\"");
             out.push_str(name);
@@ -137,7 +138,9 @@ impl StepError {
         for (name, field) in json::object_fields(value.raw())? {
             match &*name {
                 "node" => node = text(&field).into(),
-                "step_key" => step = text(&field).rsplit('/').next().and_then(|n| n.parse().ok()).unwrap_or(0),
+                "step_key" => {
+                    step = text(&field).rsplit('/').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+                }
                 "retryable" => retryable = field.raw() == "true",
                 _ => {}
             }
@@ -183,7 +186,7 @@ pub enum TaskResult {
 /// The text of a JSON string; of any other value its JSON.
 pub(crate) fn text(value: &Value) -> String {
     match value.decode() {
-        json::Json::String(text) => text.to_lossy(),
+        json::Json::String(text) => text.to_lossy().into_owned(),
         _ => value.raw().to_owned(),
     }
 }

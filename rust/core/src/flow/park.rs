@@ -32,7 +32,9 @@ impl CallKind {
     }
 
     fn parse(name: &str) -> Option<Self> {
-        [Self::Interrupt, Self::Subgraph, Self::Sleep, Self::Signal].into_iter().find(|kind| kind.as_str() == name)
+        [Self::Interrupt, Self::Subgraph, Self::Sleep, Self::Signal]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
     }
 }
 

@@ -85,7 +85,8 @@ impl Flow {
 
     /// The names of the nodes it stands at, sorted, each once.
     pub fn position(&self) -> Vec<&str> {
-        let mut nodes: Vec<&str> = self.steps.values().map(|step| &*self.graph.node(step.node).name).collect();
+        let mut nodes: Vec<&str> =
+            self.steps.values().map(|step| &*self.graph.node(step.node).name).collect();
         nodes.sort_unstable();
         nodes.dedup();
         nodes

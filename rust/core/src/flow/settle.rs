@@ -40,7 +40,8 @@ impl Flow {
     /// `not_found` when the step is not live or is parked: its result is late and is dropped.
     pub fn settle(&self, number: u64, result: &TaskResult, context: &mut Context<'_>) -> Result<Settled> {
         let step = self.steps.get(&number).filter(|step| !step.is_parked());
-        let step = step.ok_or_else(|| Error::not_found(format!("step {number} is not waiting for a result")))?;
+        let step =
+            step.ok_or_else(|| Error::not_found(format!("step {number} is not waiting for a result")))?;
         let (body, after) = match result {
             TaskResult::Done { changes, goto, delay_ms } => {
                 let not_before = later(context.now_ms, *delay_ms);
@@ -50,8 +51,12 @@ impl Flow {
                 }
             }
             TaskResult::Failed(error) => (self.settle_failure(step, error.clone(), context), None),
-            TaskResult::Retry { changes, delay_ms } => (self.settle_retry(step, changes, *delay_ms, context), None),
-            TaskResult::Parked { changes, calls } => (self.settle_parked(step, changes, calls, context), None),
+            TaskResult::Retry { changes, delay_ms } => {
+                (self.settle_retry(step, changes, *delay_ms, context), None)
+            }
+            TaskResult::Parked { changes, calls } => {
+                (self.settle_parked(step, changes, calls, context), None)
+            }
         };
         Ok(Settled { event: self.event(step, context.now_ms, body), after })
     }
@@ -60,8 +65,15 @@ impl Flow {
     ///
     /// # Errors
     /// `not_found` when the step is not live.
-    pub fn settle_lost(&self, number: u64, cause: &str, alone: bool, context: &mut Context<'_>) -> Result<Event> {
-        let step = self.steps.get(&number).ok_or_else(|| Error::not_found(format!("step {number} is not live")))?;
+    pub fn settle_lost(
+        &self,
+        number: u64,
+        cause: &str,
+        alone: bool,
+        context: &mut Context<'_>,
+    ) -> Result<Event> {
+        let step =
+            self.steps.get(&number).ok_or_else(|| Error::not_found(format!("step {number} is not live")))?;
         let losses = step.losses_alone + u32::from(alone);
         let body = if losses >= super::MAX_LOSSES {
             let mut error = TaskError::engine(
@@ -95,13 +107,17 @@ impl Flow {
     }
 
     /// The step's view with everything it ever changed folded in, once.
-    pub(super) fn state_after(&self, step: &Step, changes: &Changes) -> std::result::Result<State, TaskError> {
+    pub(super) fn state_after(
+        &self,
+        step: &Step,
+        changes: &Changes,
+    ) -> std::result::Result<State, TaskError> {
         let mut own = step.changes.clone();
         own.merge(changes.clone());
         let mut delta = Delta::default();
         delta.push(&own);
         let reduced = self.view(step).fold(&delta, self.graph.reducers());
-        reduced.map_err(|error| TaskError::engine("reducer", error.to_string()))
+        reduced.map_err(|error| TaskError::engine("reducer", error.message))
     }
 
     fn route_done(
@@ -125,7 +141,10 @@ impl Flow {
         } else {
             return Err(TaskError::engine(
                 "no_match",
-                format!("no edge of node {:?} matched, and a branch of a fan-out must reach its join", node.name),
+                format!(
+                    "no edge of node {:?} matched, and a branch of a fan-out must reach its join",
+                    node.name
+                ),
             ));
         };
         self.check_steps(&route)?;
@@ -133,19 +152,21 @@ impl Flow {
     }
 
     fn go(&self, step: &Step, target: Target, not_before: i64) -> std::result::Result<Route, TaskError> {
-        let join = step.branch.and_then(|branch| self.cohorts.get(&branch.cohort)).map(|c| c.target(&self.graph));
+        let join =
+            step.branch.and_then(|branch| self.cohorts.get(&branch.cohort)).map(|c| c.target(&self.graph));
         let node = self.graph.node(step.node);
         match target {
             Target::End if step.branch.is_none() => Ok(Route::End),
             _ if join == Some(target) && node.join != Some(target) => Ok(Route::Arrive { not_before }),
-            Target::Node(ix) if !self.graph.node(ix).is_fan_in || node.join == Some(target) => Ok(Route::Go {
-                step: self.next_step,
-                node: self.graph.node(ix).name.to_string(),
-                not_before,
-            }),
+            Target::Node(ix) if !self.graph.node(ix).is_fan_in || node.join == Some(target) => {
+                Ok(Route::Go { step: self.next_step, node: self.graph.node(ix).name.to_string(), not_before })
+            }
             _ => Err(TaskError::engine(
                 "no_match",
-                format!("node {:?} leaves its fan-out before the join; lead every branch to the join", node.name),
+                format!(
+                    "node {:?} leaves its fan-out before the join; lead every branch to the join",
+                    node.name
+                ),
             )),
         }
     }
@@ -189,11 +210,14 @@ impl Flow {
     fn check_steps(&self, route: &Route) -> std::result::Result<(), TaskError> {
         let made = match route {
             Route::Go { .. } | Route::Arrive { .. } => 1,
-            Route::Fan { entries, .. } => entries.iter().map(|entry| match entry {
-                Entry::Step { .. } => 1,
-                Entry::Each { count, .. } => *count,
-                Entry::Arrived { .. } => 0,
-            }).sum(),
+            Route::Fan { entries, .. } => entries
+                .iter()
+                .map(|entry| match entry {
+                    Entry::Step { .. } => 1,
+                    Entry::Each { count, .. } => *count,
+                    Entry::Arrived { .. } => 0,
+                })
+                .sum(),
             Route::End | Route::Fail => 0,
         };
         if self.next_step - 1 + made <= self.max_steps {
@@ -201,7 +225,10 @@ impl Flow {
         }
         let mut error = TaskError::engine(
             "max_steps",
-            format!("the flow would exceed its max_steps of {}; is there a loop without an end?", self.max_steps),
+            format!(
+                "the flow would exceed its max_steps of {}; is there a loop without an end?",
+                self.max_steps
+            ),
         );
         error.class = ErrorClass::Permanent;
         Err(error)
@@ -214,7 +241,9 @@ impl Flow {
         }
         let error = self.place(step, error);
         if let Some(target) = self.graph.node(step.node).on_error {
-            if let Ok(route) = self.go(step, target, 0).and_then(|route| self.check_steps(&route).map(|()| route)) {
+            if let Ok(route) =
+                self.go(step, target, 0).and_then(|route| self.check_steps(&route).map(|()| route))
+            {
                 let mut changes = Changes::default();
                 let seen = Value::from_raw_unchecked(error.to_json(&self.key, false));
                 changes.insert("on_error".into(), Change::Overwrite(seen));
@@ -237,14 +266,21 @@ impl Flow {
         }
         let not_before = later(context.now_ms, policy.delay_ms(step.attempt, context.seed ^ step.number));
         let horizon = policy.give_up_after_ms.map(|wait| later(step.created_at, wait));
-        (horizon.is_none_or(|end| not_before.max(context.now_ms) < end)).then_some((not_before, step.attempt + 1))
+        (horizon.is_none_or(|end| not_before.max(context.now_ms) < end))
+            .then_some((not_before, step.attempt + 1))
     }
 
     fn place(&self, step: &Step, error: TaskError) -> StepError {
         StepError { error, node: self.graph.node(step.node).name.clone(), step: step.number }
     }
 
-    fn settle_retry(&self, step: &Step, changes: &Changes, delay_ms: u64, context: &Context<'_>) -> EventBody {
+    fn settle_retry(
+        &self,
+        step: &Step,
+        changes: &Changes,
+        delay_ms: u64,
+        context: &Context<'_>,
+    ) -> EventBody {
         if let Err(error) = check_size(changes, context.max_event_bytes) {
             return self.settle_failure(step, error, context);
         }
@@ -264,7 +300,11 @@ impl Flow {
             let error = TaskError::engine("error", "the task was parked without a call to wait for");
             return self.settle_failure(step, error, context);
         }
-        let bytes = calls.iter().filter_map(|call| call.payload.as_ref()).map(|value| value.raw().len()).sum::<usize>();
+        let bytes = calls
+            .iter()
+            .filter_map(|call| call.payload.as_ref())
+            .map(|value| value.raw().len())
+            .sum::<usize>();
         if let Err(error) = check_size(changes, context.max_event_bytes.saturating_sub(bytes)) {
             return self.settle_failure(step, error, context);
         }
@@ -298,5 +338,9 @@ fn change_bytes(change: &Change) -> usize {
 
 /// `now + wait`, and 0 (at once) for no wait.
 fn later(now_ms: i64, wait_ms: u64) -> i64 {
-    if wait_ms == 0 { 0 } else { now_ms.saturating_add_unsigned(wait_ms) }
+    if wait_ms == 0 {
+        0
+    } else {
+        now_ms.saturating_add_unsigned(wait_ms)
+    }
 }

@@ -13,7 +13,8 @@ use crate::state::{Changes, Delta, Field, State};
 impl Flow {
     /// The live state as the body of a `snapshot` event; equal flows give equal text.
     pub fn snapshot(&self) -> String {
-        let mut out = format!("{{\"next_step\":{},\"status\":\"{}\",\"steps\":[", self.next_step, self.status.as_str());
+        let mut out =
+            format!("{{\"next_step\":{},\"status\":\"{}\",\"steps\":[", self.next_step, self.status.as_str());
         let mut steps: Vec<&Step> = self.steps.values().collect();
         steps.sort_unstable_by_key(|step| step.number);
         list(&steps, &mut out, |step, out| self.write_step(step, out));
@@ -64,7 +65,8 @@ impl Flow {
         let (attempt, not_before, created_at) = (step.attempt, step.not_before, step.created_at);
         let _ = write!(out, ",\"attempt\":{attempt},\"not_before\":{not_before},\"created_at\":{created_at}");
         let (losses, alone) = (step.losses, step.losses_alone);
-        let _ = write!(out, ",\"losses\":{losses},\"losses_alone\":{alone},\"is_started\":{}", step.is_started);
+        let _ =
+            write!(out, ",\"losses\":{losses},\"losses_alone\":{alone},\"is_started\":{}", step.is_started);
         match &step.view {
             View::State(state) => {
                 let _ = write!(out, ",\"state\":{}", state.to_json());
@@ -120,7 +122,8 @@ impl Flow {
         let _ = write!(out, "{{\"source\":{},\"node\":", cohort.source);
         json::escape(&self.graph.node(cohort.node).name, out);
         let _ = write!(out, ",\"size\":{},\"not_before\":{}", cohort.size, cohort.not_before);
-        let _ = write!(out, ",\"base\":{},\"outer_log\":{}", cohort.base.to_json(), cohort.outer_log.to_json());
+        let _ =
+            write!(out, ",\"base\":{},\"outer_log\":{}", cohort.base.to_json(), cohort.outer_log.to_json());
         write_branch(cohort.outer, out);
         for (name, branches) in [("arrived", &cohort.arrived), ("failed", &cohort.failed)] {
             let _ = write!(out, ",\"{name}\":[");
@@ -139,10 +142,13 @@ impl Flow {
     fn read_cohort(&self, fields: &Members) -> Result<Cohort> {
         let branches = |name: &str| -> Result<_> {
             let pairs = fields.list(name)?;
-            pairs.iter().map(|pair| {
-                let pair = pair.elements().filter(|pair| pair.len() == 2).ok_or_else(corrupt)?;
-                Ok((parse(&pair[0])?, Delta::from_json(pair[1].raw())?))
-            }).collect()
+            pairs
+                .iter()
+                .map(|pair| {
+                    let pair = pair.elements().filter(|pair| pair.len() == 2).ok_or_else(corrupt)?;
+                    Ok((parse(&pair[0])?, Delta::from_json(pair[1].raw())?))
+                })
+                .collect()
         };
         Ok(Cohort {
             source: fields.number("source")?,
