@@ -5,9 +5,9 @@ Ids are 16 bytes, graph ids 32, instants integer milliseconds, JSON columns `str
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-Row = tuple[Any, ...]
+from penstock.store.batch import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +198,16 @@ class FlowFilter:
     older_than: int | None = None
     newer_than: int | None = None
     children: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptFilter:
+    """Which open questions to list: those for which everything given holds."""
+
+    root_id: bytes | None = None
+    workflow: str | None = None
+    node: str | None = None
+    key: str | None = None
 
 
 class PageOfFlows(NamedTuple):

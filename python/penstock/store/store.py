@@ -10,12 +10,17 @@ refuses raises `RefusedRow`, and nothing of the transaction was written.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from penstock.errors import Invalid
 from penstock.store.batch import Batch, Committed, Fenced
 from penstock.store.rows import (
     Claimed,
     Created,
     Ended,
     FlowFilter,
+    InterruptFilter,
     JournalRow,
     LoadRow,
     Look,
@@ -115,7 +120,7 @@ class Store(Protocol):
         """
 
     def mail_of(self, flow_ids: Sequence[bytes]) -> list[Mail]:
-        """Read all unread messages of these flows; a flow without any is left out."""
+        """Read all unread messages of these flows, an empty list where there are none; ended flows are left out."""
 
     def verdicts(self, messages: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], Verdict]:
         """Read what the owners wrote on these (flow_id, seq); a message that has been swept away is left out."""
@@ -136,14 +141,7 @@ class Store(Protocol):
         """Read a page of at most 1 000 flows, newest first."""
 
     def list_interrupts(
-        self,
-        *,
-        root_id: bytes | None = None,
-        workflow: str | None = None,
-        node: str | None = None,
-        key: str | None = None,
-        limit: int = 100,
-        cursor: bytes | None = None,
+        self, which: InterruptFilter, limit: int = 100, cursor: bytes | None = None
     ) -> PageOfInterrupts:
         """Read a page of at most 1 000 open questions, newest first."""
 
@@ -168,4 +166,23 @@ def open_store(url: str, now: Callable[[], int] | None = None) -> Store:
         Invalid: The URL cannot be read, or names a database or an option that this version does not know.
         EngineUnavailable: The database cannot be reached.
     """
-    raise NotImplementedError
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise Invalid(f"{url!r} is not a database URL; one is sqlite:///flows.db.") from error
+    opener = _OPENERS.get(parsed.get_backend_name())
+    if opener is None:
+        raise Invalid(
+            f"Databases of this version: {', '.join(sorted(_OPENERS))}; {parsed.get_backend_name()!r} is not one."
+        )
+    return opener(parsed, now)
+
+
+def _open_sqlite(url: URL, now: Callable[[], int] | None) -> Store:
+    from penstock.store.dialects.sqlite import SqliteStore
+
+    return SqliteStore(url, now)
+
+
+_OPENERS: dict[str, Callable[[URL, Callable[[], int] | None], Store]] = {"sqlite": _open_sqlite}
+"""One entry for each database that this version can run on; its dialect is imported when it is asked for."""

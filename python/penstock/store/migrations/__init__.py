@@ -5,7 +5,10 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy.engine import Connection
+
+from penstock.errors import EngineUnavailable
 
 VERSION_TABLE = "penstock_version"
 
@@ -18,10 +21,19 @@ def _config(output: StringIO | None = None) -> Config:
 
 
 def migrate(connection: Connection) -> None:
-    """Bring the database behind *connection* to the newest schema, inside the transaction that the caller holds."""
+    """Bring the database behind *connection* to the newest schema, inside the transaction that the caller holds.
+
+    Raises:
+        EngineUnavailable: The schema is of a version that this one does not know.
+    """
     config = _config()
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise EngineUnavailable(
+            f"The database's schema is not one that this version knows: {error}."
+        ) from error
 
 
 def migration_sql(dialect: str, revisions: str = "head") -> str:
