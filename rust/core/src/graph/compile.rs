@@ -7,10 +7,13 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::condition::Condition;
-use super::definition::{id_of, Definition, EdgeDef, NodeDef};
+use super::definition::{id_of, Definition, EdgeDef, FailureDef, NodeDef};
 use super::{joins, EachEdge, Edge, FailurePolicy, Graph, Node, NodeIx, Target, Way, END};
 use crate::error::{Error, Result};
 use crate::state::{Field, Reducer, Reducers};
+
+/// What an indexed text column keeps in every database.
+const MAX_NAME_BYTES: usize = 255;
 
 /// A result whose error is a sentence: the node, the reason, the way out.
 pub(super) type Checked<T> = std::result::Result<T, String>;
@@ -62,10 +65,20 @@ fn reducers(definition: &Definition) -> Checked<Reducers> {
     definition.reducers.iter().map(parse).collect()
 }
 
-/// `name`, unless it is blank.
+/// `name`, if every database can keep it.
 fn named<'d>(name: &'d str, what: &str) -> Checked<&'d str> {
     if name.trim().is_empty() {
         return Err(format!("the name of {what} is empty; give it one"));
+    }
+    if name.contains('\0') {
+        return Err(format!("the name of {what} is {name:?}, and no database keeps a NUL; leave it out"));
+    }
+    if name.len() > MAX_NAME_BYTES {
+        let start: String = name.chars().take(20).collect();
+        return Err(format!(
+            "the name of {what} is {} bytes long ({start:?}…); at most {MAX_NAME_BYTES} fit, shorten it",
+            name.len()
+        ));
     }
     Ok(name)
 }
@@ -103,11 +116,11 @@ fn compile_node(node: &NodeDef) -> Checked<Node> {
     if node.time_budget_ms == Some(0) {
         return Err(at("time_budget is 0; give at least one millisecond, or leave it out".into()));
     }
-    if node.resource.as_deref().is_some_and(|resource| resource.trim().is_empty()) {
-        return Err(at("resource is empty; name what the task uses, or leave it out".into()));
+    if let Some(resource) = &node.resource {
+        named(resource, &format!("the resource of node {name:?}"))?;
     }
     node.retry.as_ref().map_or(Ok(()), super::RetryPolicy::check).map_err(at)?;
-    let policy = node.on_failure.as_ref().map_or(Ok(FailurePolicy::Drain), |failure| failure.policy());
+    let policy = node.on_failure.as_ref().map_or(Ok(FailurePolicy::Drain), FailureDef::policy);
     Ok(Node {
         name: Arc::from(name),
         task: Arc::from(named(&node.task, &format!("the task of node {name:?}"))?),

@@ -5,6 +5,7 @@
 //! and, below it, the stack of that source: no stack is ever stored.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 
 use super::compile::Checked;
 use super::{Edge, Graph, NodeIx, Target, Way, END};
@@ -204,7 +205,7 @@ impl Walk<'_> {
         let mut words = format!("inside the cohort of {:?}", self.name(innermost));
         let mut outer = self.place(innermost);
         while let Some(source) = outer {
-            words.push_str(&format!(" inside that of {:?}", self.name(source)));
+            let _ = write!(words, " inside that of {:?}", self.name(source));
             outer = self.place(source);
         }
         words

@@ -97,7 +97,7 @@ fn is_named(entry: &str, code: &str, type_name: &str) -> bool {
         || (!type_name.is_empty() && (last(type_name, entry) || last(entry, type_name)))
 }
 
-/// A number in [0, 1) from `seed` and `attempt` (SplitMix64).
+/// A number in [0, 1) from `seed` and `attempt` (`SplitMix64`).
 fn chance(seed: u64, attempt: u32) -> f64 {
     let mut z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(u64::from(attempt) + 1));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
