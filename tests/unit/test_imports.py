@@ -16,9 +16,11 @@ PACKAGE = Path(__file__).resolve().parents[2] / "python" / "penstock"
 # connection. Observability is a leaf that every room may use.
 LAYERS = (
     ("_core", "errors"),
-    ("outcome",),
+    ("encoding",),
+    ("outcome", "conversion"),
     ("options",),
     ("graph",),
+    ("calls", "fields"),
     ("flow",),
     ("app", "binding", "host"),
     ("observability",),

@@ -159,7 +159,7 @@ mod tests {
         cache.put("b", 2, 1, 0);
         assert_eq!(cache.get(&"a", 0), Some(&1));
         cache.put("c", 3, 1, 0);
-        assert_eq!((cache.get(&"b", 0), cache.len()), (None, 2));
+        assert_eq!((cache.get(&"b", 0).copied(), cache.len()), (None, 2));
         assert_eq!((cache.take(&"a", 0), cache.take(&"c", 0)), (Some(1), Some(3)));
         assert!(cache.is_empty());
     }

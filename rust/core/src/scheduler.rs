@@ -177,3 +177,176 @@ fn first_alone(heads: &Heads) -> Option<Rank> {
     let needs_empty = |head: &&Head| head.class.demand == Demand::EmptyWorker;
     heads.iter().flatten().filter(needs_empty).map(|head| head.rank).min()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SYNC: u32 = 0;
+    const ASYNC: u32 = 1;
+
+    fn scheduler(workers: u32, options: SlotOptions) -> Scheduler {
+        let mut scheduler = Scheduler::new(options);
+        scheduler.set_task(ASYNC, TaskKind::Async);
+        (1..=workers).for_each(|worker| scheduler.add_worker(worker));
+        scheduler
+    }
+
+    fn step(order: u64, task: u32) -> Ready {
+        Ready {
+            flow: 0,
+            step: order,
+            task,
+            priority: 0,
+            fairness_key: "".into(),
+            weight: 1.0,
+            order,
+            alone: false,
+            guarded: false,
+        }
+    }
+
+    fn alone(order: u64) -> Ready {
+        Ready { alone: true, ..step(order, SYNC) }
+    }
+
+    /// Gives the worker all that it gets; the dispatch is the step's number.
+    fn fill(scheduler: &mut Scheduler, worker: u32) -> Vec<u64> {
+        let mut steps = Vec::new();
+        while let Some(ready) = scheduler.next(worker) {
+            scheduler.started(worker, ready.step, &ready);
+            steps.push(ready.step);
+        }
+        steps
+    }
+
+    /// Lets one step of the task run in worker 1, so that its run time is known.
+    fn measure(scheduler: &mut Scheduler, ran_us: u64) {
+        scheduler.started(1, u64::MAX, &step(u64::MAX, SYNC));
+        scheduler.finished(1, u64::MAX, ran_us);
+    }
+
+    #[test]
+    fn an_unmeasured_task_waits_for_a_thread() {
+        let mut scheduler = scheduler(1, SlotOptions { threads: 2, ..SlotOptions::default() });
+        (1..=5).for_each(|order| scheduler.offer(step(order, SYNC)));
+        assert_eq!(fill(&mut scheduler, 1), [1, 2]);
+        assert!(scheduler.finished(1, 1, 1_000_000));
+        assert_eq!(fill(&mut scheduler, 1), [3]);
+    }
+
+    #[test]
+    fn short_steps_are_queued_up_to_the_budget_and_to_the_count() {
+        let mut scheduler = scheduler(1, SlotOptions { max_lookahead: 6, ..SlotOptions::default() });
+        (1..=50).for_each(|order| scheduler.offer(step(order, SYNC)));
+        measure(&mut scheduler, 500);
+        assert_eq!(fill(&mut scheduler, 1), [1, 2, 3, 4]);
+        for dispatch in 1..=4 {
+            scheduler.finished(1, dispatch, 1);
+        }
+        assert_eq!(fill(&mut scheduler, 1), [5, 6, 7, 8, 9, 10, 11]);
+    }
+
+    #[test]
+    fn nothing_is_queued_behind_a_long_step() {
+        let mut scheduler = scheduler(1, SlotOptions::default());
+        scheduler.set_task(2, TaskKind::Sync);
+        measure(&mut scheduler, 10);
+        scheduler.offer(step(1, 2));
+        scheduler.offer(step(2, SYNC));
+        assert_eq!(fill(&mut scheduler, 1), [1]);
+        assert!(scheduler.forget(1, 1));
+        assert_eq!(fill(&mut scheduler, 1), [2]);
+    }
+
+    #[test]
+    fn what_cannot_go_does_not_block_what_can() {
+        let mut scheduler = scheduler(1, SlotOptions { async_slots: 1, ..SlotOptions::default() });
+        scheduler.offer(step(1, ASYNC));
+        scheduler.offer(step(2, ASYNC));
+        scheduler.offer(step(3, SYNC));
+        scheduler.offer(Ready { priority: 9, ..step(4, SYNC) });
+        assert_eq!(fill(&mut scheduler, 1), [1, 3]);
+        scheduler.finished(1, 3, 1);
+        assert_eq!(fill(&mut scheduler, 1), [4]);
+    }
+
+    #[test]
+    fn steps_are_spread_over_the_least_loaded_workers() {
+        let mut scheduler = scheduler(3, SlotOptions::default());
+        (1..=7).for_each(|order| scheduler.offer(step(order, ASYNC)));
+        let shares: Vec<usize> = [1, 2, 3].map(|worker| fill(&mut scheduler, worker).len()).into();
+        assert_eq!(shares, [3, 2, 2]);
+        assert_eq!(scheduler.workers_with_room(), [2, 3, 1]);
+        scheduler.offer(step(8, ASYNC));
+        assert_eq!(scheduler.next(1), None);
+        assert_eq!(fill(&mut scheduler, 2), [8]);
+    }
+
+    #[test]
+    fn a_handful_of_short_steps_is_not_worth_waking_a_second_worker() {
+        let mut scheduler = scheduler(2, SlotOptions::default());
+        measure(&mut scheduler, 10);
+        (1..=8).for_each(|order| scheduler.offer(step(order, SYNC)));
+        assert_eq!(fill(&mut scheduler, 1).len(), 8);
+        measure(&mut scheduler, 10_000);
+        scheduler.offer(step(9, SYNC));
+        assert_eq!(scheduler.next(1), None);
+        assert_eq!(fill(&mut scheduler, 2), [9]);
+    }
+
+    #[test]
+    fn an_alone_step_empties_the_only_worker_and_has_it_for_itself() {
+        let mut scheduler = scheduler(1, SlotOptions { threads: 2, ..SlotOptions::default() });
+        scheduler.offer(step(1, SYNC));
+        scheduler.offer(step(2, ASYNC));
+        assert_eq!(fill(&mut scheduler, 1), [1, 2]);
+        scheduler.offer(alone(3));
+        scheduler.offer(step(4, SYNC));
+        assert_eq!(scheduler.next(1), None);
+        scheduler.finished(1, 1, 1);
+        assert_eq!(scheduler.next(1), None);
+        scheduler.finished(1, 2, 1);
+        assert_eq!(fill(&mut scheduler, 1), [3]);
+        assert!(scheduler.is_alone(1) && scheduler.workers_with_room().is_empty());
+        scheduler.finished(1, 3, 1);
+        assert_eq!(fill(&mut scheduler, 1), [4]);
+    }
+
+    #[test]
+    fn a_better_band_still_goes_to_the_reserved_worker() {
+        let mut scheduler = scheduler(1, SlotOptions { threads: 2, ..SlotOptions::default() });
+        scheduler.offer(step(1, SYNC));
+        assert_eq!(fill(&mut scheduler, 1), [1]);
+        scheduler.offer(alone(2));
+        scheduler.offer(step(3, SYNC));
+        assert_eq!(scheduler.next(1), None);
+        scheduler.offer(Ready { priority: -1, ..step(4, SYNC) });
+        assert_eq!(fill(&mut scheduler, 1), [4]);
+        scheduler.withdraw(0, 2);
+        scheduler.finished(1, 4, 1_000_000);
+        assert_eq!(fill(&mut scheduler, 1), [3]);
+    }
+
+    #[test]
+    fn one_guarded_step_runs_at_a_time_and_a_lost_one_frees_the_guard() {
+        let mut scheduler = scheduler(2, SlotOptions::default());
+        (1..=2).for_each(|order| scheduler.offer(Ready { guarded: true, ..alone(order) }));
+        assert_eq!((fill(&mut scheduler, 1), fill(&mut scheduler, 2)), (vec![1], vec![]));
+        assert_eq!(scheduler.remove_worker(1), [Held { dispatch: 1, flow: 0, step: 1, alone: true }]);
+        assert_eq!(fill(&mut scheduler, 2), [2]);
+    }
+
+    #[test]
+    fn a_draining_worker_gets_no_more_and_gives_back_what_it_has() {
+        let mut scheduler = scheduler(1, SlotOptions::default());
+        scheduler.offer(step(1, SYNC));
+        assert_eq!(fill(&mut scheduler, 1), [1]);
+        scheduler.drain_worker(1);
+        scheduler.offer(step(2, ASYNC));
+        assert_eq!(scheduler.next(1), None);
+        assert!(scheduler.finished(1, 1, 5));
+        assert_eq!((scheduler.running_len(), scheduler.ready_len()), (0, 1));
+        assert!(!scheduler.finished(1, 1, 5));
+    }
+}

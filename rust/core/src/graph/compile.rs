@@ -56,10 +56,8 @@ fn build(definition: &Definition) -> Checked<Graph> {
 fn reducers(definition: &Definition) -> Checked<Reducers> {
     let parse = |(field, name): (&String, &String)| {
         Reducer::parse(name).map(|reducer| (Field::from(field.as_str()), reducer)).ok_or_else(|| {
-            format!(
-                "field {field:?} has the reducer {name:?}, which does not exist; use one of replace, append, \
-                 union, add, min, max, merge, and, or, concat"
-            )
+            let known = Reducer::ALL.map(Reducer::name).join(", ");
+            format!("field {field:?} has the reducer {name:?}, which does not exist; use one of {known}")
         })
     };
     definition.reducers.iter().map(parse).collect()
@@ -211,8 +209,7 @@ fn refuse_foreign_members(edge: &EdgeDef) -> Checked<()> {
 
 fn condition(edge: &EdgeDef) -> Checked<Condition> {
     let text = edge.when.as_deref().ok_or("it needs a condition; without one, use a plain edge")?;
-    Condition::parse(text)
-        .map_err(|reason| format!("condition {text:?} cannot be read: {reason}; correct the condition"))
+    Condition::parse(text).map_err(|reason| format!("{reason}; correct the condition"))
 }
 
 fn each(graph: &Graph, edge: &EdgeDef) -> Checked<EachEdge> {
@@ -222,7 +219,7 @@ fn each(graph: &Graph, edge: &EdgeDef) -> Checked<EachEdge> {
         return Err("it needs the field with the array (over) and a name for an element (bind)".into());
     }
     let names = [bind.to_owned(), format!("{bind}_index"), format!("{bind}_count")];
-    if let Some(name) = names.iter().find(|name| graph.reducers.get(name).is_some()) {
+    if let Some(name) = names.iter().find(|name| graph.reducers.reduced(name).is_some()) {
         return Err(format!(
             "it binds {name:?}, which has a reducer, but is gone after the join; choose another bind="
         ));

@@ -121,8 +121,7 @@ impl Graph {
     fn holds(&self, node: NodeIx, condition: &Condition, state: &State) -> Routed<bool> {
         condition.eval(state).map_err(|reason| {
             RouteError::Condition(format!(
-                "condition {:?} at node {:?}: {reason}",
-                condition.text(),
+                "node {:?}: {reason}; correct it in the graph",
                 self.node(node).name
             ))
         })

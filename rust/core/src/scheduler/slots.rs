@@ -328,7 +328,9 @@ mod tests {
 
     fn measured(runs: &[u64]) -> Task {
         let mut task = Task::default();
-        runs.iter().for_each(|ran_us| task.measure(*ran_us));
+        for ran_us in runs {
+            task.measure(*ran_us);
+        }
         task
     }
 
