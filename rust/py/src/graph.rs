@@ -1,9 +1,35 @@
-//! (skeleton: filled by its owner)
+//! Definitions of graphs: checked, named and drawn.
 
+use penstock_core::error::{Error, Result};
+use penstock_core::graph::{render, Graph};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::enter::enter;
+
+/// A checked graph: its id, its canonical definition, the tasks it runs.
+type Compiled<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Vec<String>);
+
+#[pyfunction]
+fn compile_graph<'py>(py: Python<'py>, definition: &[u8]) -> PyResult<Compiled<'py>> {
+    let graph = enter(py, || compile(definition))?;
+    let tasks = graph.tasks().map(str::to_owned).collect();
+    Ok((PyBytes::new(py, graph.id()), PyBytes::new(py, graph.definition().as_bytes()), tasks))
+}
+
+#[pyfunction]
+fn graph_mermaid(py: Python<'_>, definition: &[u8], direction: &str) -> PyResult<String> {
+    enter(py, || render::mermaid(&compile(definition)?, direction))
+}
+
+fn compile(definition: &[u8]) -> Result<Graph> {
+    let text = std::str::from_utf8(definition)
+        .map_err(|reason| Error::invalid(format!("the graph definition is not UTF-8: {reason}")))?;
+    Graph::compile(text)
+}
 
 /// Adds this file's names to the module.
-#[expect(clippy::unnecessary_wraps, reason = "all register functions have one shape")]
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(compile_graph, module)?)?;
+    module.add_function(wrap_pyfunction!(graph_mermaid, module)?)
 }

@@ -1,0 +1,245 @@
+"""What may be said when a flow is created, checked before anything is stored.
+
+Every refusal is an `Invalid` that names the option, the value and the way out. Durations are a timedelta or a number
+of seconds outside, whole milliseconds inside.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias, TypedDict
+
+from penstock.errors import Invalid
+from penstock.outcome import Json
+
+#: A timedelta or a number of seconds.
+Duration: TypeAlias = timedelta | float
+
+INT32 = range(-(2**31), 2**31)
+MAX_KEY_BYTES = 255
+MAX_ADDRESS_BYTES = 1024
+MAX_DURATION_MS = 100 * 366 * 24 * 60 * 60 * 1000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def duration_ms(value: Duration, what: str, *, is_zero_allowed: bool = True) -> int:
+    """Turn a duration into whole milliseconds, rounded up, so that a short one never becomes none.
+
+    Raises:
+        Invalid: `value` is no duration, is negative or not finite, is longer than a century, or is zero where that
+            has no meaning.
+    """
+    if isinstance(value, timedelta):
+        whole_ms = -(-value // _MILLISECOND)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        # Rounded first: 0.07 s is 70 ms, although 0.07 * 1000 is a little more than 70.
+        whole_ms = math.ceil(round(value * 1000, 6))
+    else:
+        raise Invalid(f"{what} is {value!r}: give a timedelta or a finite number of seconds")
+    least = 0 if is_zero_allowed else 1
+    if not least <= whole_ms <= MAX_DURATION_MS:
+        bound = "zero or more" if is_zero_allowed else "more than zero"
+        raise Invalid(f"{what} is {value!r}: it must be {bound} and at most a hundred years")
+    return whole_ms
+
+
+def instant_ms(value: datetime, what: str) -> int:
+    """Turn an aware datetime into milliseconds since 1970, UTC.
+
+    Raises:
+        Invalid: `value` is no datetime, or has no time zone.
+    """
+    if not isinstance(value, datetime):
+        raise Invalid(f"{what} is {value!r}: give an aware datetime, such as datetime.now(UTC)")
+    if value.utcoffset() is None:
+        raise Invalid(f"{what} is {value!r}, without a time zone: give value.astimezone() or tzinfo=UTC")
+    return (value - _EPOCH) // _MILLISECOND
+
+
+def encode_object(value: Mapping[str, Json], what: str) -> bytes:
+    """Encode a JSON mapping, such as a state, as ASCII bytes.
+
+    Raises:
+        Invalid: `value` is no mapping with string keys, or holds what JSON cannot; the message names the place.
+    """
+    if not isinstance(value, Mapping):
+        raise Invalid(f"{what} is {_brief(value)}: give a mapping of field names to JSON values")
+    for key in value:
+        if not isinstance(key, str):
+            raise Invalid(f"{what} has the key {key!r}: field names are strings")
+    plain = value if isinstance(value, dict) else dict(value)
+    try:
+        return json.dumps(plain, allow_nan=False, separators=(",", ":")).encode("ascii")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Invalid(_first_obstacle(plain, what) or f"{what} is not JSON: {error}") from error
+
+
+def _first_obstacle(value: object, place: str, depth: int = 0) -> str | None:
+    """Say where in `value` the first thing stands that JSON cannot hold."""
+    if depth > 200:
+        return f"{place} is nested too deeply, or contains itself"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{place} is {value!r}: JSON has no such number, store null or a string"
+    if value is None or isinstance(value, (str, int, float)):
+        return None
+    if isinstance(value, dict):
+        found = (_first_obstacle(v, f"{place}[{k!r}]", depth + 1) for k, v in value.items())
+    elif isinstance(value, (list, tuple)):
+        found = (_first_obstacle(v, f"{place}[{i}]", depth + 1) for i, v in enumerate(value))
+    else:
+        return f"{place} is {_brief(value)}, which JSON cannot hold: convert it to a string, a number, a list or a dict"
+    return next((obstacle for obstacle in found if obstacle), None)
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '…'} (type {type(value).__name__})"
+
+
+def _check_text(value: object, what: str, max_bytes: int) -> None:
+    """Refuse what a text column of some database cannot hold."""
+    if not isinstance(value, str):
+        raise Invalid(f"{what} is {_brief(value)}: give a string")
+    try:
+        size = len(value.encode("utf-8"))
+    except UnicodeEncodeError as error:
+        raise Invalid(f"{what} is {value!r}: a lone surrogate cannot be stored, replace it") from error
+    if "\0" in value:
+        raise Invalid(f"{what} is {value!r}: a NUL character cannot be stored, remove it")
+    if size > max_bytes:
+        raise Invalid(f"{what} is {size} bytes long: at most {max_bytes} fit, use a hash of it")
+
+
+def _check_flag(value: object, what: str) -> None:
+    if not isinstance(value, bool):
+        raise Invalid(f"{what} is {value!r}: give True or False")
+
+
+class CreateOptions(TypedDict, total=False):
+    """The options of `create`, `create_many` and `run` as keyword arguments; see `FlowOptions`."""
+
+    priority: int | None
+    fairness_key: str
+    fairness_weight: float
+    time_budget: Duration | None
+    baggage: Mapping[str, Json]
+    thread: str | None
+    start_at: datetime | None
+    idempotency_key: str | None
+    delete_on_completion: bool
+    notify_on_stop: str | None
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowOptions:
+    """Options of a new flow; making one checks them.
+
+    Attributes:
+        priority: Lower goes first, 32 bits, strict; None takes the engine's default (100).
+        fairness_key: Whose work it is, at most 255 bytes; keys share a band by weight.
+        fairness_weight: Share of its key, finite and above zero.
+        time_budget: For each attempt of a step; None takes the node's or the engine's (2 minutes).
+        baggage: A JSON mapping that tasks read and children inherit; no part of the state.
+        thread: Key of any flow of the thread to join, as its next turn.
+        start_at: When the first step may start.
+        idempotency_key: Creating again with the same key and input gives the same flow; at most 255 bytes.
+        delete_on_completion: Whether the flow goes when it has ended; its outcome stays readable for a minute.
+        notify_on_stop: An address, handed to the host's callback when the flow stops; at most 1 024 bytes.
+        tags: Names to values, for `list`; each at most 255 bytes.
+        hold: Whether the flow is created paused.
+
+    Raises:
+        Invalid: A value is of the wrong type or out of range; nothing is stored.
+    """
+
+    priority: int | None = None
+    fairness_key: str = ""
+    fairness_weight: float = 1.0
+    time_budget: Duration | None = None
+    baggage: Mapping[str, Json] = field(default_factory=dict)
+    thread: str | None = None
+    start_at: datetime | None = None
+    idempotency_key: str | None = None
+    delete_on_completion: bool = False
+    notify_on_stop: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    hold: bool = False
+
+    @classmethod
+    def read(cls, options: Mapping[str, Any]) -> FlowOptions:
+        """Make options from keyword arguments.
+
+        Raises:
+            Invalid: An option is unknown (the message names the nearest one) or has a bad value.
+        """
+        known = [option.name for option in fields(cls)]
+        for name in options:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+                raise Invalid(f"unknown option {name!r}: {hint}")
+        return cls(**options)
+
+    def __post_init__(self) -> None:
+        self._check_scheduling()
+        self._check_names()
+        _check_flag(self.delete_on_completion, "delete_on_completion")
+        _check_flag(self.hold, "hold")
+        # Evaluated for their refusals.
+        _ = self.time_budget_ms, self.start_at_ms, self.baggage_json
+
+    def _check_scheduling(self) -> None:
+        priority = self.priority
+        is_number = isinstance(priority, int) and not isinstance(priority, bool)
+        if priority is not None and not (is_number and priority in INT32):
+            raise Invalid(f"priority is {priority!r}: give an integer of 32 bits, lower goes first")
+        weight = self.fairness_weight
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+            raise Invalid(f"fairness_weight is {weight!r}: give a number above zero")
+        if not (math.isfinite(weight) and weight > 0):
+            raise Invalid(f"fairness_weight is {weight!r}: it must be finite and above zero")
+        _check_text(self.fairness_key, "fairness_key", MAX_KEY_BYTES)
+
+    def _check_names(self) -> None:
+        if self.thread is not None:
+            _check_text(self.thread, "thread", MAX_KEY_BYTES)
+        if self.idempotency_key is not None:
+            _check_text(self.idempotency_key, "idempotency_key", MAX_KEY_BYTES)
+            if not self.idempotency_key:
+                raise Invalid("idempotency_key is empty: leave it out, or give what identifies the request")
+        if self.notify_on_stop is not None:
+            _check_text(self.notify_on_stop, "notify_on_stop", MAX_ADDRESS_BYTES)
+        if not isinstance(self.tags, Mapping):
+            raise Invalid(f"tags is {self.tags!r}: give a mapping of strings to strings")
+        for name, value in self.tags.items():
+            _check_text(name, "the name of a tag", MAX_KEY_BYTES)
+            _check_text(value, f"tag {name!r}", MAX_KEY_BYTES)
+
+    @property
+    def time_budget_ms(self) -> int | None:
+        """The time budget in milliseconds, None for the default."""
+        if self.time_budget is None:
+            return None
+        return duration_ms(self.time_budget, "time_budget", is_zero_allowed=False)
+
+    @property
+    def start_at_ms(self) -> int | None:
+        """The start in milliseconds since 1970, None for at once."""
+        return None if self.start_at is None else instant_ms(self.start_at, "start_at")
+
+    @property
+    def baggage_json(self) -> bytes:
+        """The baggage as a JSON object."""
+        return encode_object(self.baggage, "baggage")
+
+    @property
+    def tags_json(self) -> bytes:
+        """The tags as a JSON object with sorted names."""
+        return encode_object(dict(sorted(self.tags.items())), "tags")
