@@ -134,7 +134,7 @@ def test_a_state_that_json_cannot_hold_is_refused_with_a_way_out(state: Any, sen
 def test_a_state_that_contains_itself_is_refused() -> None:
     state: dict[str, Any] = {}
     state["self"] = state
-    with pytest.raises(Invalid, match="state cannot be stored: (Circular|it is nested)"):
+    with pytest.raises(Invalid, match=r"state cannot be stored: (Circular|it is nested)"):
         encode_object(state, "state")
 
 
