@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTENSION := python/penstock/_core.abi3.so
 RUST_SOURCES := Cargo.toml Cargo.lock $(shell find rust \( -name '*.rs' -o -name Cargo.toml \) -print)
+PACKAGE_SOURCES := pyproject.toml README.md LICENSE $(shell find python -type f -not -name '*.pyc' -not -name '*.so')
+WHEEL := dist/.made
 CHECKED := python tests examples benches tools
 
 # One interpreter for every cargo call: another one would rebuild the bindings.
@@ -41,7 +43,7 @@ build: $(EXTENSION) ## Make .venv and build the extension, in release mode.
 demo: build ## Verify every Python distribution of this machine with a durable workflow.
 	$(BIN)/python -m examples.verify_packages
 
-test: build $(VENV)/.dev ## Run make check, the Rust tests and the Python tests; end with a summary.
+test: build wheel $(VENV)/.dev ## Run make check, the Rust tests and the Python tests; end with a summary.
 	@$(BIN)/python tools/run_tests.py
 
 check: build $(VENV)/.dev ## Format, lints, types, stubs: what pre-commit and CI run.
@@ -56,14 +58,19 @@ check: build $(VENV)/.dev ## Format, lints, types, stubs: what pre-commit and CI
 rust-test: ## Run the Rust tests alone.
 	cargo test --release --locked --package penstock-core
 
-python-test: build $(VENV)/.dev ## Run the Python tests alone.
+python-test: build wheel $(VENV)/.dev ## Run the Python tests alone.
 	$(BIN)/python -m pytest
 
 bench: build ## Measure a chain of no-op steps on a SQLite file.
 	$(BIN)/python benches/python/bench_chain.py
 
-wheel: $(VENV)/.made ## Build the wheel into dist/.
+wheel: $(WHEEL) ## Build the wheel into dist/.
+
+# Made from what the extension's build left: nothing is compiled again.
+$(WHEEL): $(EXTENSION) $(PACKAGE_SOURCES)
+	@rm -rf dist
 	$(BIN)/maturin build --release --locked --quiet --out dist
+	@touch $@
 
 format: $(VENV)/.dev ## Rewrite the sources in the house's format.
 	$(BIN)/ruff format $(CHECKED)

@@ -6,6 +6,8 @@
     ├── NotFound                  not_found      a well-formed key that names nothing
     ├── Conflict                  conflict       somebody else won, or the status forbids it
     ├── Invalid                   invalid        a bad graph, state, option or key
+    │   ├── InvalidState          invalid_state  a state that is no JSON, or not of the declared type
+    │   └── CallOrder             call_order     a task that runs again made other calls than before
     ├── EngineUnavailable         unavailable    no engine, or no database, to do it now
     ├── WaitTimeout               timeout        the wait ended, the flow goes on: .flow_key
     ├── CorruptJournal            corrupt        bytes that no version has written
@@ -19,6 +21,8 @@
 
 Each can be made from one message alone, because the Rust core makes them so.
 """
+
+# ruff: noqa: N818 - the names are the public contract; most are refusals, not errors
 
 from __future__ import annotations
 
@@ -52,6 +56,18 @@ class Invalid(PenstockError):
     """The input is wrong; nothing was stored."""
 
     code = "invalid"
+
+
+class InvalidState(Invalid):
+    """A field, a result or a payload is no JSON, or not of the type that the task declares."""
+
+    code = "invalid_state"
+
+
+class CallOrder(Invalid):
+    """A task that ran again made another call at a place where an answer is recorded."""
+
+    code = "call_order"
 
 
 class EngineUnavailable(PenstockError):

@@ -1,1 +1,291 @@
-//! (skeleton: filled by its owner)
+//! The one object that Python drives: flows, scheduler, timers and the batch under way.
+//!
+//! The way of a step: `frames` picks it and encodes it for a worker, `receive` decodes the result and settles it,
+//! `take_batch` hands the event to the writer, and `committed` makes its successors ready. Nothing here touches
+//! the outside: time comes in as `now_ms`, chance through [`Options::random`].
+
+mod admit;
+mod commit;
+mod dispatch;
+mod graphs;
+mod mail;
+mod park;
+mod settle;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::batch::{Building, Group, NewFlow};
+use crate::flow::{Context, Flow, Status, TaskResult};
+use crate::graph::Graph;
+use crate::ids::{new_id, FlowId};
+use crate::lru::Lru;
+use crate::scheduler::{Scheduler, SlotOptions, Timers};
+use crate::wire::{FrameReader, FrameWriter};
+
+pub use admit::{input_state, LoadedFlow};
+pub use commit::{Report, Stopped};
+pub use mail::{Mail, MAIL_KINDS};
+
+/// A live flow's place in memory; not reused while anything refers to it.
+pub type Serial = u32;
+
+/// Source of 16 random bytes, from the system.
+pub type Random = Box<dyn FnMut() -> [u8; 16] + Send>;
+
+/// What an engine is told once.
+pub struct Options {
+    /// This replica's id.
+    pub replica: i64,
+    /// The shard's number, the first part of its keys.
+    pub shard: u32,
+    /// How many flows it holds at most before new ones stay in the database.
+    pub room: usize,
+    /// Longest attempt when neither flow nor node says otherwise.
+    pub time_budget_ms: i64,
+    /// A flow that waits longer than this is released.
+    pub release_after_ms: i64,
+    /// Longest body of one event.
+    pub max_event_bytes: usize,
+    /// Journal bytes after which a snapshot is worth while.
+    pub snapshot_bytes: usize,
+    /// Sync tasks that a worker runs at a time.
+    pub threads: u32,
+    /// Released flows kept in memory.
+    pub lru_entries: usize,
+    /// Bytes of them.
+    pub lru_bytes: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            replica: 0,
+            shard: 1,
+            room: 2_048,
+            time_budget_ms: 120_000,
+            release_after_ms: 5_000,
+            max_event_bytes: 16 << 20,
+            snapshot_bytes: 256 << 10,
+            threads: 1,
+            lru_entries: 4_096,
+            lru_bytes: 64 << 20,
+        }
+    }
+}
+
+/// A graph with what dispatch needs of it.
+#[derive(Debug)]
+pub(crate) struct GraphEntry {
+    pub graph: Arc<Graph>,
+    /// Its number on the wire.
+    pub number: u32,
+    /// Interned task of each node.
+    pub tasks: Vec<u32>,
+}
+
+/// Something that happened to a step, kept until its event is committed.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    Result(TaskResult),
+    Lost { cause: String, alone: bool },
+}
+
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// The event it became; 0 while it is not settled.
+    pub ord: u64,
+    pub step: u64,
+    pub happening: Happening,
+    pub ran: Ran,
+}
+
+/// What is known of an attempt beside its result.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ran {
+    pub worker: Option<u32>,
+    pub queued_ms: i64,
+    pub ran_ms: i64,
+}
+
+/// A flow this engine owns.
+pub(crate) struct Live {
+    pub about: NewFlow,
+    pub entry: Arc<GraphEntry>,
+    pub fairness_key: Arc<str>,
+    pub flow: Flow,
+    pub claims: i64,
+    pub crashes: i64,
+    /// Mail read so far: guards stop and release.
+    pub seen: i64,
+    /// Highest message number that was handled.
+    pub handled: i64,
+    /// Results whose events are not committed yet.
+    pub kept: VecDeque<Kept>,
+    /// Newest committed event.
+    pub committed: u64,
+    /// Steps that are in a worker, by step.
+    pub running: FxHashMap<u64, u64>,
+    /// Steps offered to the scheduler.
+    pub offered: FxHashSet<u64>,
+    pub told: Status,
+    pub journal_bytes: usize,
+    pub snapshot_len: usize,
+    pub is_releasing: bool,
+    pub is_stopping: bool,
+    /// Rolled back: waits to be loaded again.
+    pub is_reloading: bool,
+    /// A row of it was refused: one event a batch until everything kept is settled.
+    pub is_careful: bool,
+}
+
+pub(crate) struct Running {
+    pub flow: Serial,
+    pub step: u64,
+    pub worker: u32,
+    pub queued_ms: i64,
+}
+
+pub(crate) struct Worker {
+    pub reader: FrameReader,
+    pub outbox: FrameWriter,
+    pub graphs: FxHashSet<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// A step's delay.
+    Delay(Serial, u64),
+    /// A call's due instant: a sleep is over, an interrupt or a signal lapses.
+    Call(Serial, u64, u32),
+}
+
+pub(crate) struct Released {
+    pub flow: Flow,
+    pub claims: i64,
+    pub journal_bytes: usize,
+    pub snapshot_len: usize,
+}
+
+/// The engine's core.
+pub struct Engine {
+    options: Options,
+    random: Random,
+    by_id: FxHashMap<[u8; 32], Arc<GraphEntry>>,
+    by_workflow: FxHashMap<String, [u8; 32]>,
+    tasks: FxHashMap<Arc<str>, u32>,
+    known_tasks: BTreeSet<String>,
+    flows: FxHashMap<Serial, Live>,
+    index: FxHashMap<FlowId, Serial>,
+    next_serial: Serial,
+    watched: FxHashSet<FlowId>,
+    /// Flows whose creation a caller waits for.
+    creating: FxHashSet<FlowId>,
+    scheduler: Scheduler,
+    timers: Timers<Timer>,
+    released: Lru<FlowId, Released>,
+    running: FxHashMap<u64, Running>,
+    next_dispatch: u64,
+    workers: FxHashMap<u32, Worker>,
+    pending: VecDeque<Building>,
+    next_batch: u64,
+    ticket: u64,
+    report: Report,
+}
+
+impl Engine {
+    /// An engine that holds nothing.
+    pub fn new(options: Options, random: Random) -> Self {
+        let slots = SlotOptions { threads: options.threads, ..SlotOptions::default() };
+        let released = Lru::new(options.lru_entries, options.lru_bytes, 600_000);
+        Self {
+            options,
+            random,
+            by_id: FxHashMap::default(),
+            by_workflow: FxHashMap::default(),
+            tasks: FxHashMap::default(),
+            known_tasks: BTreeSet::new(),
+            flows: FxHashMap::default(),
+            index: FxHashMap::default(),
+            next_serial: 1,
+            watched: FxHashSet::default(),
+            creating: FxHashSet::default(),
+            scheduler: Scheduler::new(slots),
+            timers: Timers::new(),
+            released,
+            running: FxHashMap::default(),
+            next_dispatch: 1,
+            workers: FxHashMap::default(),
+            pending: VecDeque::new(),
+            next_batch: 1,
+            ticket: 0,
+            report: Report::default(),
+        }
+    }
+
+    /// How many more flows it wants to own.
+    pub fn room(&self) -> usize {
+        self.options.room.saturating_sub(self.flows.len())
+    }
+
+    /// How many flows it owns, and how many steps are ready and in workers.
+    pub fn load(&self) -> (usize, usize, usize) {
+        (self.flows.len(), self.scheduler.ready_len(), self.running.len())
+    }
+
+    /// The flows it owns.
+    pub fn owned(&self) -> Vec<FlowId> {
+        self.index.keys().copied().collect()
+    }
+
+    /// Reports the rest of the flow to whoever waits for it.
+    pub fn watch(&mut self, flow: FlowId) {
+        self.watched.insert(flow);
+    }
+
+    /// Reports when the rows of a flow that is being created are safe.
+    pub fn watch_creation(&mut self, flow: FlowId) {
+        self.creating.insert(flow);
+    }
+
+    /// Nobody waits for it any more.
+    pub fn unwatch(&mut self, flow: &FlowId) {
+        self.watched.remove(flow);
+    }
+
+    fn enqueue(&mut self, group: Group) {
+        if group.is_empty() {
+            return;
+        }
+        match self.pending.back_mut() {
+            Some(building) if building.has_room(&group) => building.push(group),
+            _ => {
+                let mut building = Building::default();
+                building.push(group);
+                self.pending.push_back(building);
+            }
+        }
+    }
+
+    /// Runs `decide` with the flow and what a decision takes from outside.
+    fn decide<T>(
+        &mut self,
+        serial: Serial,
+        now_ms: i64,
+        decide: impl FnOnce(&Live, &mut Context<'_>) -> T,
+    ) -> Option<T> {
+        let live = self.flows.get(&serial)?;
+        let random = &mut self.random;
+        let seed = u64::from_le_bytes(live.about.id[8..].try_into().unwrap_or_default()) ^ live.flow.ord();
+        let mut make = || new_id(now_ms, random());
+        let max_event_bytes = self.options.max_event_bytes;
+        Some(decide(live, &mut Context { now_ms, seed, max_event_bytes, new_id: &mut make }))
+    }
+}
+
+/// An instant for the clocks of timers and caches, which know no time before 1970.
+fn clock(at_ms: i64) -> u64 {
+    at_ms.max(0).cast_unsigned()
+}

@@ -1,1 +1,146 @@
-//! (skeleton: filled by its owner)
+//! Ids and keys: a flow key is `{shard}-{flow id in base32}`, a step key `{flow key}/{step number}`.
+
+use crate::error::{Error, Result};
+
+/// A flow's id: a `UUIDv7` in form, made by whoever creates the flow.
+pub type FlowId = [u8; 16];
+
+const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+const ENCODED_LEN: usize = 26;
+
+/// A new id: 48 bits of time and 74 bits of `random`, drawn anew for each id, because the key is a capability.
+pub fn new_id(now_ms: i64, random: [u8; 16]) -> FlowId {
+    let mut id = random;
+    let time = (now_ms.max(0) as u64).to_be_bytes();
+    id[..6].copy_from_slice(&time[2..]);
+    id[6] = (id[6] & 0x0f) | 0x70;
+    id[8] = (id[8] & 0x3f) | 0x80;
+    id
+}
+
+/// Writes 16 bytes as 26 characters of base32 (RFC 4648, lower case, no padding).
+pub fn encode(id: &FlowId) -> String {
+    let mut out = String::with_capacity(ENCODED_LEN);
+    let (mut buffer, mut bits) = (0u32, 0);
+    for byte in id {
+        buffer = (buffer << 8) | u32::from(*byte);
+        bits += 8;
+        while bits >= 5 {
+            bits -= 5;
+            out.push(ALPHABET[(buffer >> bits) as usize & 31] as char);
+        }
+        buffer &= (1 << bits) - 1;
+    }
+    out.push(ALPHABET[(buffer << (5 - bits)) as usize & 31] as char);
+    out
+}
+
+/// Reads what [`encode`] wrote; `None` for anything else.
+pub fn decode(text: &str) -> Option<FlowId> {
+    if text.len() != ENCODED_LEN {
+        return None;
+    }
+    let (mut id, mut at, mut buffer, mut bits) = ([0u8; 16], 0, 0u32, 0);
+    for c in text.bytes() {
+        let value = match c {
+            b'a'..=b'z' => c - b'a',
+            b'2'..=b'7' => c - b'2' + 26,
+            _ => return None,
+        };
+        buffer = (buffer << 5) | u32::from(value);
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            id[at] = (buffer >> bits) as u8;
+            at += 1;
+            buffer &= (1 << bits) - 1;
+        }
+    }
+    (buffer == 0).then_some(id)
+}
+
+/// The key of a flow.
+pub fn flow_key(shard: u32, id: &FlowId) -> String {
+    format!("{shard}-{}", encode(id))
+}
+
+/// The shard and the id that a flow key names.
+///
+/// # Errors
+/// `not_found` for anything that is not the form of a key: a malformed key is no different from a wrong one.
+pub fn parse_flow_key(key: &str) -> Result<(u32, FlowId)> {
+    let parsed = key.split_once('-').and_then(|(shard, id)| {
+        Some((shard.parse().ok().filter(|_| !shard.starts_with(['+', '0']))?, decode(id)?))
+    });
+    parsed.ok_or_else(|| {
+        Error::not_found(format!("no flow has the key {key:?}; pass the key that create() returned"))
+    })
+}
+
+/// The shard, the flow and the step number that a step key names.
+///
+/// # Errors
+/// `not_found`, as [`parse_flow_key`].
+pub fn parse_step_key(key: &str) -> Result<(u32, FlowId, u64)> {
+    let not_found = || {
+        Error::not_found(format!(
+            "no step has the key {key:?}; step keys look like FLOWKEY/NUMBER and stand in history()"
+        ))
+    };
+    let (flow, step) = key.split_once('/').ok_or_else(not_found)?;
+    let (shard, id) = parse_flow_key(flow).map_err(|_| not_found())?;
+    Ok((shard, id, step.parse().map_err(|_| not_found())?))
+}
+
+/// Lower-case hexadecimal, for ids inside journal bodies.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// Reads 32 hexadecimal digits.
+pub fn unhex(text: &str) -> Option<FlowId> {
+    if text.len() != 32 || !text.is_ascii() {
+        return None;
+    }
+    let mut id = [0; 16];
+    for (byte, pair) in id.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_names_its_flow_and_nothing_else() {
+        let id = new_id(1_700_000_000_000, [0xa5; 16]);
+        let key = flow_key(3, &id);
+        assert_eq!(parse_flow_key(&key).unwrap(), (3, id));
+        assert_eq!(parse_step_key(&format!("{key}/17")).unwrap(), (3, id, 17));
+        for wrong in
+            ["", "3", "3-", "x-aaaa", "-aaaa", &key.to_uppercase(), &key[..key.len() - 1], &format!("0{key}")]
+        {
+            assert!(parse_flow_key(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ids_sort_by_their_time_and_have_the_form_of_a_uuid7() {
+        let (early, late) = (new_id(1, [0xff; 16]), new_id(2, [0; 16]));
+        assert!(early < late);
+        assert_eq!((early[6] >> 4, early[8] >> 6), (7, 2));
+    }
+
+    #[test]
+    fn hex_is_read_back() {
+        let id = new_id(9, [7; 16]);
+        assert_eq!(unhex(&hex(&id)), Some(id));
+        assert_eq!(unhex("zz"), None);
+    }
+}

@@ -1,9 +1,131 @@
-//! (skeleton: filled by its owner)
+//! The worker's end of the wire, for the interpreter that runs tasks.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use penstock_core::error::Error;
+use penstock_core::wire::{self, FrameReader, FrameWriter, Message, Outcome, ResultOut, StepIn};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedStr;
+use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::IntoPyObjectExt;
+
+use crate::error::to_py;
+
+/// Frames in, tuples out, and back. Made after the fork, one a worker.
+#[pyclass(frozen, module = "penstock._core")]
+struct WorkerCodec {
+    reader: Mutex<FrameReader>,
+}
+
+type Finished = (u64, u8, u32, PyBackedStr, PyBackedStr);
+
+#[pymethods]
+impl WorkerCodec {
+    #[classattr]
+    const STEP: u8 = wire::STEPS;
+    #[classattr]
+    const GRAPH: u8 = wire::GRAPH;
+    #[classattr]
+    const CANCEL: u8 = wire::CANCEL;
+    #[classattr]
+    const STOP: u8 = wire::STOP;
+    #[classattr]
+    const DONE: u8 = Outcome::Done as u8;
+    #[classattr]
+    const ERROR: u8 = Outcome::Error as u8;
+    #[classattr]
+    const PARKED: u8 = Outcome::Parked as u8;
+    #[classattr]
+    const RETRY: u8 = Outcome::Retry as u8;
+    #[classattr]
+    const MAX_FRAME_BYTES: usize = wire::MAX_FRAME_BYTES;
+
+    #[new]
+    fn new() -> Self {
+        Self { reader: Mutex::new(FrameReader::new()) }
+    }
+
+    fn feed<'py>(&self, py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyList>> {
+        let messages = self.lock().feed(data).map_err(to_py)?;
+        let items = PyList::empty(py);
+        for message in messages {
+            add_tuples(py, &items, message)?;
+        }
+        Ok(items)
+    }
+
+    #[staticmethod]
+    fn results<'py>(py: Python<'py>, items: Vec<Finished>) -> PyResult<Bound<'py, PyBytes>> {
+        let mut writer = FrameWriter::new();
+        for (dispatch, outcome, ran_us, changes, meta) in &items {
+            let outcome = Outcome::from_byte(*outcome)
+                .ok_or_else(|| to_py(Error::invalid(format!("{outcome} is no outcome"))))?;
+            let result = ResultOut { dispatch: *dispatch, outcome, ran_us: *ran_us, changes, meta };
+            writer.result(&result).map_err(to_py)?;
+        }
+        Ok(PyBytes::new(py, &writer.finish()))
+    }
+
+    #[staticmethod]
+    fn hello<'py>(py: Python<'py>, about: &str) -> Bound<'py, PyBytes> {
+        let mut writer = FrameWriter::new();
+        writer.hello(about);
+        PyBytes::new(py, &writer.finish())
+    }
+
+    #[staticmethod]
+    fn stop(py: Python<'_>) -> Bound<'_, PyBytes> {
+        let mut writer = FrameWriter::new();
+        writer.stop();
+        PyBytes::new(py, &writer.finish())
+    }
+}
+
+impl WorkerCodec {
+    fn lock(&self) -> MutexGuard<'_, FrameReader> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn add_tuples<'py>(py: Python<'py>, items: &Bound<'py, PyList>, message: Message) -> PyResult<()> {
+    match message {
+        Message::Steps(steps) => steps.into_iter().try_for_each(|step| items.append(step_tuple(py, step)?)),
+        Message::Graph(number, reducers) => items.append((wire::GRAPH, number, reducers)),
+        Message::Cancel(dispatch) => items.append((wire::CANCEL, dispatch)),
+        Message::Stop => items.append((wire::STOP,)),
+        Message::Results(_) | Message::Hello(_) => {
+            Err(to_py(Error::corrupt("a worker was sent a frame that only workers send")))
+        }
+    }
+}
+
+/// `(STEP, dispatch, graph_no, attempt, step, created_at, step_created_at, deadline, flow_key, node, task,
+/// baggage, state, changes, calls)`; built by hand, since tuples of the bindings end at twelve members.
+fn step_tuple<'py>(py: Python<'py>, s: StepIn) -> PyResult<Bound<'py, PyTuple>> {
+    fn any<'py>(py: Python<'py>, value: impl IntoPyObjectExt<'py>) -> PyResult<Bound<'py, PyAny>> {
+        value.into_bound_py_any(py)
+    }
+    let members = [
+        any(py, wire::STEPS)?,
+        any(py, s.dispatch)?,
+        any(py, s.graph_no)?,
+        any(py, s.attempt)?,
+        any(py, s.step)?,
+        any(py, s.created_at_ms)?,
+        any(py, s.step_created_at_ms)?,
+        any(py, s.deadline_ms)?,
+        any(py, s.flow_key)?,
+        any(py, s.node)?,
+        any(py, s.task)?,
+        any(py, s.baggage)?,
+        any(py, s.state)?,
+        any(py, s.changes)?,
+        any(py, s.calls)?,
+    ];
+    PyTuple::new(py, members)
+}
 
 /// Adds this file's names to the module.
-#[expect(clippy::unnecessary_wraps, reason = "all register functions have one shape")]
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<WorkerCodec>()
 }

@@ -1,0 +1,1 @@
+"""Benches that drive the engine from Python."""

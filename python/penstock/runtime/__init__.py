@@ -1,0 +1,1 @@
+"""Background services of one shape: start, stop, run_once."""

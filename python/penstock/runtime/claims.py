@@ -1,0 +1,94 @@
+"""Takes flows that nobody owns, up to the core's room."""
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from penstock.runtime.inbox import Inbox
+from penstock.runtime.writer import Writer
+from penstock.store import Store
+from penstock.store.batch import Fenced
+from penstock.store.rows import Claimed
+
+_log = logging.getLogger(__name__)
+
+
+class Owner(Protocol):
+    """What claims ask of the core."""
+
+    def room(self) -> int:
+        """How many more flows it wants to own."""
+
+    def load(self, rows: list[Any], now_ms: int) -> list[bytes]:
+        """Take flows in by `LoadRow`; returns those that it could not replay."""
+
+
+class Claims:
+    """Claims flows on the writer's thread, then loads them with their mail. One thread, the poller's.
+
+    Args:
+        store: The shard.
+        core: Takes the flows in.
+        writer: Where the claim is written.
+        inbox: Delivers the mail of what was loaded.
+        admit: Given the id and definition of a graph that was not met before: makes it known to the core and says
+            whether this engine has all its tasks. Asked once for each graph.
+        on_fenced: Told that this replica was declared dead.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        core: Owner,
+        writer: Writer,
+        inbox: Inbox,
+        admit: Callable[[bytes, str], bool],
+        on_fenced: Callable[[Fenced], None],
+    ) -> None:
+        self._store = store
+        self._core = core
+        self._writer = writer
+        self._inbox = inbox
+        self._admit = admit
+        self._on_fenced = on_fenced
+        self._runnable: set[bytes] = set()
+        self._foreign: set[bytes] = set()
+
+    def run_once(self) -> int:
+        """Claim once and return how many flows came in; their work is in the core then."""
+        room = max(self._core.room(), 0)
+        claimed = self._writer.run(
+            partial(self._store.claim, room, exclude=frozenset(self._foreign))
+        ).result()
+        if isinstance(claimed, Fenced):
+            self._on_fenced(claimed)
+            return 0
+        mine = [claim for claim in claimed if self._can_run(claim.graph_id)]
+        if len(mine) < len(claimed):
+            self._give_back([claim for claim in claimed if claim.graph_id in self._foreign])
+        self.load([claim.flow_id for claim in mine])
+        return len(mine)
+
+    def load(self, flow_ids: Sequence[bytes]) -> None:
+        """Bring owned flows into the core: after a claim, or again after one was rolled back."""
+        if not flow_ids:
+            return
+        rows = self._store.load(flow_ids)
+        broken = self._core.load(list(rows), self._store.now())
+        for flow_id in broken:
+            # It stays owned, so that nobody trips over it again; a restart tries once more.
+            _log.error("A flow cannot be replayed and stays where it is: %s", flow_id.hex()[:8])
+        self._inbox.open([row.flow_id for row in rows if row.mail and row.flow_id not in broken])
+
+    def _can_run(self, graph_id: bytes) -> bool:
+        if graph_id not in self._runnable and graph_id not in self._foreign:
+            definition = self._store.graph(graph_id)
+            is_mine = definition is not None and self._admit(graph_id, definition)
+            (self._runnable if is_mine else self._foreign).add(graph_id)
+            if not is_mine:
+                _log.warning("Flows of graph %s wait: this engine lacks tasks of it.", graph_id.hex()[:12])
+        return graph_id in self._runnable
+
+    def _give_back(self, claims: Sequence[Claimed]) -> None:
+        self._writer.run(partial(self._store.give_back, claims)).result()

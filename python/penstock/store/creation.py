@@ -1,0 +1,79 @@
+"""Flows with a unique key of the user's: never in the group commit, where a collision would refuse everybody."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
+
+from penstock.errors import Conflict
+from penstock.store.batch import FLOW_COLUMNS, JOURNAL_COLUMNS, LIVE_COLUMNS, Row
+from penstock.store.rows import Created, NewFlow
+from penstock.store.tables import flows, journal, live
+
+
+def create_flows(conn: Connection, new: Sequence[NewFlow]) -> list[Created]:
+    """Insert flows in the caller's transaction, which must be rolled back when this raises.
+
+    Raises:
+        Conflict: A key is taken: by a flow that was asked otherwise, by another turn, or by an unfinished flow.
+    """
+    return [_find_same(conn, flow) or _insert(conn, flow) for flow in new]
+
+
+def _find_same(conn: Connection, new: NewFlow) -> Created | None:
+    """Find the flow that the idempotency key names; served by `flows_idempotency`."""
+    if new.idempotency_key is None:
+        return None
+    statement = sa.select(flows.c.flow_id, flows.c.idempotency_hash).where(
+        flows.c.idempotency_key == new.idempotency_key
+    )
+    row = conn.execute(statement).first()
+    if row is None:
+        return None
+    if row[1] != new.idempotency_hash:
+        raise Conflict(
+            f"Idempotency key {new.idempotency_key!r} was used for a flow with another workflow, input or options; "
+            "use a key of its own for each thing asked."
+        )
+    return Created(bytes(row[0]), is_new=False)
+
+
+def _insert(conn: Connection, new: NewFlow) -> Created:
+    values = _named(FLOW_COLUMNS, new.row) | {
+        "updated_at": _named(FLOW_COLUMNS, new.row)["created_at"],
+        "idempotency_key": new.idempotency_key,
+        "idempotency_hash": new.idempotency_hash,
+        "business_key": new.business_key,
+        "business_open": new.business_key,
+    }
+    if new.is_next_turn:
+        values["turn"] = _next_turn(conn, values["thread_id"])
+    try:
+        conn.execute(sa.insert(flows).values(values))
+    except IntegrityError as error:
+        raise _conflict(new, values) from error
+    conn.execute(sa.insert(live).values(_named(LIVE_COLUMNS, new.live)))
+    for event in new.journal:
+        conn.execute(sa.insert(journal).values(_named(JOURNAL_COLUMNS, event)))
+    return Created(new.row[0], is_new=True)
+
+
+def _named(columns: str, row: Row) -> dict[str, object]:
+    return dict(zip(columns.split(", "), row, strict=True))
+
+
+def _next_turn(conn: Connection, thread_id: object) -> int:
+    """One more than the last turn of the thread; of two that compute the same, the unique index lets one through."""
+    statement = sa.select(sa.func.max(flows.c.turn)).where(flows.c.thread_id == thread_id)
+    return int(conn.execute(statement).scalar() or 0) + 1
+
+
+def _conflict(new: NewFlow, values: dict[str, object]) -> Conflict:
+    if new.business_key is not None:
+        return Conflict(
+            f"An unfinished flow of workflow {values['workflow']!r} has the business key {new.business_key!r}."
+        )
+    if values["thread_id"] is not None:
+        return Conflict(f"Turn {values['turn']} of the thread is taken: somebody else continued it first.")
+    return Conflict("A flow with this id or key exists already.")

@@ -1,0 +1,57 @@
+"""Engines: their rows, leases and what they owned."""
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from penstock.store.identity import this_process
+from penstock.store.tables import leases, live, replicas
+
+
+def insert_replica(conn: Connection, name: str | None, capacity: int, now: int, lease_ms: int) -> int:
+    """Enter this process as a new replica, with a lease; the id is minted here and never reused."""
+    values = this_process()._asdict() | {"name": name, "capacity": capacity, "started_at": now}
+    result = conn.execute(sa.insert(replicas).values(values))
+    replica_id = int(result.inserted_primary_key[0])  # type: ignore[index]  # an INSERT of one row has one
+    conn.execute(sa.insert(leases).values(replica_id=replica_id, lease_until=now + lease_ms))
+    return replica_id
+
+
+def delete_replicas(conn: Connection, replica_id: int | None = None) -> None:
+    """Delete one replica or all of them, with their leases. No flow may name them any more."""
+    for table in (leases, replicas):
+        statement = sa.delete(table)
+        if replica_id is not None:
+            statement = statement.where(table.c.replica_id == replica_id)
+        conn.execute(statement)
+
+
+def release_owned(conn: Connection, now: int, replica_id: int | None = None, crashes: int = 0) -> int:
+    """Make the flows of one replica, or of all, unowned and ready, and return how many they were.
+
+    A flow that was ready keeps its place in the order of claims. *crashes* is 1 after a death: the flow's tasks are
+    then suspected of it. Served by `live_owner`.
+    """
+    owned = live.c.owner.is_not(None) if replica_id is None else live.c.owner == replica_id
+    result = conn.execute(
+        sa.update(live)
+        .where(owned)
+        .values(owner=None, crashes=live.c.crashes + crashes, ready_at=sa.func.coalesce(live.c.ready_at, now))
+    )
+    return result.rowcount
+
+
+def renew_lease(conn: Connection, replica_id: int, until: int) -> bool:
+    """Put the lease off, unless the replica has been declared dead."""
+    is_alive = sa.exists().where(replicas.c.replica_id == replica_id, replicas.c.dead_at.is_(None))
+    result = conn.execute(
+        sa.update(leases).where(leases.c.replica_id == replica_id, is_alive).values(lease_until=until)
+    )
+    return result.rowcount == 1
+
+
+def is_alive(conn: Connection, replica_id: int) -> bool:
+    """The fence of every write that is not a batch."""
+    statement = sa.select(replicas.c.replica_id).where(
+        replicas.c.replica_id == replica_id, replicas.c.dead_at.is_(None)
+    )
+    return conn.execute(statement).first() is not None

@@ -1,0 +1,122 @@
+"""The statements that are the same on every database, over connections that a dialect provides."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
+
+from sqlalchemy.engine import Connection
+
+from penstock.store import creation, flows, graphs, inbox, interrupts, journal, replicas
+from penstock.store.batch import Fenced
+from penstock.store.clock import Clock, wall_clock_ms
+from penstock.store.flows import JsonQueries
+from penstock.store.rows import (
+    Created,
+    FlowFilter,
+    InterruptFilter,
+    JournalRow,
+    NewFlow,
+    OutcomeRow,
+    PageOfFlows,
+    PageOfInterrupts,
+    Verdict,
+)
+
+PAGE_LIMIT = 1_000
+
+
+class SqlStore(ABC):
+    """Everything of `Store` but what a dialect says in its own words."""
+
+    _json: JsonQueries
+
+    def __init__(self, now: Callable[[], int] | None = None) -> None:
+        self._clock = Clock(now or wall_clock_ms)
+        # Written by register and leave, read by any thread:
+        self._replica_id = 0
+
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[Connection]:
+        """Lend a connection inside a transaction that reads one snapshot. Any thread."""
+
+    @abstractmethod
+    def _writing(self) -> AbstractContextManager[Connection]:
+        """Lend the writer's connection inside a transaction, committed at the end. The writing thread."""
+
+    @property
+    def replica_id(self) -> int:
+        """The id of the last `register`; 0 before it."""
+        return self._replica_id
+
+    def now(self) -> int:
+        """The shard's clock in milliseconds since 1970; never goes back."""
+        return self._clock.now()
+
+    def renew_lease(self, lease_ms: int) -> bool:
+        """Put off the instant at which others may declare this replica dead."""
+        with self._writing() as conn:
+            return replicas.renew_lease(conn, self._replica_id, self.now() + lease_ms)
+
+    def create(self, flows: Sequence[NewFlow]) -> list[Created] | Fenced:
+        """Insert flows, all or none."""
+        with self._writing() as conn:
+            if not replicas.is_alive(conn, self._replica_id):
+                return Fenced(self._replica_id)
+            return creation.create_flows(conn, flows)
+
+    def publish(self, graph_id: bytes, workflow: str, definition: str) -> None:
+        """Store a definition, once for ever."""
+        with self._writing() as conn:
+            graphs.publish(conn, graph_id, workflow, definition, self.now())
+
+    def clean(self, limit: int = 1_000) -> int:
+        """Delete inbox rows answered long ago."""
+        with self._writing() as conn:
+            return inbox.delete_answered(conn, self.now(), limit)
+
+    def verdicts(self, messages: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], Verdict]:
+        """Read what the owners wrote on these messages."""
+        with self._reading() as conn:
+            return inbox.read_verdicts(conn, messages)
+
+    def outcome(self, flow_id: bytes) -> OutcomeRow | None:
+        """Read one flow."""
+        with self._reading() as conn:
+            return flows.read_outcome(conn, flow_id)
+
+    def outcomes(self, flow_ids: Collection[bytes]) -> dict[bytes, OutcomeRow]:
+        """Read any number of flows at once."""
+        with self._reading() as conn:
+            return flows.read_outcomes(conn, flow_ids)
+
+    def tree(self, root_id: bytes) -> list[OutcomeRow]:
+        """Read a root and all flows below it, oldest first."""
+        with self._reading() as conn:
+            return flows.read_tree(conn, root_id)
+
+    def journal(self, flow_id: bytes, after: int = 0) -> list[JournalRow]:
+        """Read the events of a flow past ord *after*, in order."""
+        with self._reading() as conn:
+            return journal.read_journal(conn, flow_id, after)
+
+    def list_flows(self, which: FlowFilter, limit: int = 100, cursor: bytes | None = None) -> PageOfFlows:
+        """Read a page of flows, newest first."""
+        with self._reading() as conn:
+            return flows.list_flows(conn, which, self._json, min(limit, PAGE_LIMIT), cursor)
+
+    def list_interrupts(
+        self, which: InterruptFilter, limit: int = 100, cursor: bytes | None = None
+    ) -> PageOfInterrupts:
+        """Read a page of open questions, newest first."""
+        with self._reading() as conn:
+            return interrupts.list_interrupts(conn, which, min(limit, PAGE_LIMIT), cursor)
+
+    def graph(self, graph_id: bytes) -> str | None:
+        """Read a definition."""
+        with self._reading() as conn:
+            return graphs.read_definition(conn, graph_id)
+
+    def newest_graph(self, workflow: str) -> tuple[bytes, str] | None:
+        """Read id and definition of what was last published under this name."""
+        with self._reading() as conn:
+            return graphs.read_newest(conn, workflow)

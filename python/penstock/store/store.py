@@ -1,0 +1,188 @@
+"""The store of one shard: everything that the engine asks of a database.
+
+Who may call what: methods under *writes* are called by one thread at a time, which in an engine is the writer's
+(`runtime.writer.Writer.run` brings a call there); methods under *reads* by any thread.
+
+A database that does not answer raises `Outage`, and the call may be repeated unchanged. A row that the database
+refuses raises `RefusedRow`, and nothing of the transaction was written.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from penstock.errors import Invalid
+from penstock.store.batch import Batch, Committed, Fenced
+from penstock.store.rows import (
+    Claimed,
+    Created,
+    Ended,
+    FlowFilter,
+    InterruptFilter,
+    JournalRow,
+    LoadRow,
+    Look,
+    Mail,
+    NewFlow,
+    OutcomeRow,
+    PageOfFlows,
+    PageOfInterrupts,
+    Sent,
+    Verdict,
+)
+
+
+class Store(Protocol):
+    """One shard. See the module for the threads that may call it."""
+
+    @property
+    def replica_id(self) -> int:
+        """The id of the last `register`; 0 before it."""
+
+    def now(self) -> int:
+        """The shard's clock in milliseconds since 1970; never goes back. Any thread."""
+
+    def close(self) -> None:
+        """Close all connections and let go of what `register` took. Idempotent."""
+
+    # --- life of a replica (writes) ---
+
+    def register(self, *, name: str | None = None, capacity: int = 0, lease_ms: int = 15_000) -> int:
+        """Bring the schema up to date, enter this process as a new replica and return its id.
+
+        On SQLite the engine's lock is taken first, and flows that a predecessor owned become unowned and ready.
+
+        Raises:
+            EngineUnavailable: Another engine holds the database, or it cannot be reached.
+        """
+
+    def renew_lease(self, lease_ms: int) -> bool:
+        """Put off the instant at which others may declare this replica dead. False: it has been."""
+
+    def leave(self) -> int:
+        """Release all flows of this replica, unregister it and return how many they were."""
+
+    # --- writes ---
+
+    def commit(self, batch: Batch) -> Committed | Fenced:
+        """Write *batch* in one transaction.
+
+        A unit whose guards do not hold is left out and named in the answer. A batch that is known to have been
+        committed (its acknowledgement was lost) counts as committed.
+        """
+
+    def claim(
+        self, ready: int, mail: int = 256, exclude: Collection[bytes] = (), max_format: int = 1
+    ) -> list[Claimed] | Fenced:
+        """Take unowned flows: up to *mail* with unread mail, then up to *ready* of those with work, best first.
+
+        Timers that are due are made ready first, a chunk at a time. Flows of the graphs in *exclude* and of formats
+        above *max_format* stay where they are. Read what was claimed by `load`, after this has committed.
+        """
+
+    def give_back(self, claims: Sequence[Claimed]) -> None:
+        """Release flows that this replica cannot run after all; they keep their place among the ready."""
+
+    def create(self, flows: Sequence[NewFlow]) -> list[Created] | Fenced:
+        """Insert flows, all or none.
+
+        Raises:
+            Conflict: An idempotency key names a flow that was asked otherwise, a turn of a thread is taken, or an
+                unfinished flow has the business key.
+        """
+
+    def send(self, flow_id: bytes, kind: str, body: str, sender: str | None = None) -> Sent | Ended | None:
+        """Put a message into a flow's inbox; None when there is no such flow."""
+
+    def publish(self, graph_id: bytes, workflow: str, definition: str) -> None:
+        """Store a definition, once for ever; a definition published again becomes its workflow's newest."""
+
+    def clean(self, limit: int = 1_000) -> int:
+        """Delete up to *limit* inbox rows answered more than ten minutes ago and return how many."""
+
+    # --- reads ---
+
+    def look(self) -> Look:
+        """Tell whether a claim or a look into the inbox would find anything."""
+
+    def load(self, flow_ids: Sequence[bytes], *, complete: bool = False) -> list[LoadRow]:
+        """Read flows and their journals, in one snapshot; what does not exist is left out.
+
+        A flow that has ended has 0 for `claims`, `crashes` and `mail`. With *complete* the journal begins at ord 1.
+        """
+
+    def read_mail(self, delivered: Mapping[bytes, int]) -> list[Mail]:
+        """Read unread messages of the flows that this replica owns, past the `seq` given in *delivered*.
+
+        A flow whose messages have all been delivered appears with an empty list, one without unread mail not at all.
+        """
+
+    def mail_of(self, flow_ids: Sequence[bytes]) -> list[Mail]:
+        """Read all unread messages of these flows, an empty list where there are none; ended flows are left out."""
+
+    def verdicts(self, messages: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], Verdict]:
+        """Read what the owners wrote on these (flow_id, seq); a message that has been swept away is left out."""
+
+    def outcome(self, flow_id: bytes) -> OutcomeRow | None:
+        """Read one flow."""
+
+    def outcomes(self, flow_ids: Collection[bytes]) -> dict[bytes, OutcomeRow]:
+        """Read any number of flows at once."""
+
+    def tree(self, root_id: bytes) -> list[OutcomeRow]:
+        """Read a root and all flows below it, oldest first."""
+
+    def journal(self, flow_id: bytes, after: int = 0) -> list[JournalRow]:
+        """Read the events of a flow past ord *after*, in order."""
+
+    def list_flows(self, which: FlowFilter, limit: int = 100, cursor: bytes | None = None) -> PageOfFlows:
+        """Read a page of at most 1 000 flows, newest first."""
+
+    def list_interrupts(
+        self, which: InterruptFilter, limit: int = 100, cursor: bytes | None = None
+    ) -> PageOfInterrupts:
+        """Read a page of at most 1 000 open questions, newest first."""
+
+    def graph(self, graph_id: bytes) -> str | None:
+        """Read a definition."""
+
+    def newest_graph(self, workflow: str) -> tuple[bytes, str] | None:
+        """Read id and definition of what was last published under this name."""
+
+
+def open_store(url: str, now: Callable[[], int] | None = None) -> Store:
+    """Open the database at *url*, a SQLAlchemy URL.
+
+    `sqlite://` is a database of its own in a temporary directory, gone when the store is closed. A SQLite URL takes
+    `?synchronous=NORMAL` (a power failure may lose the newest commits, a crash of the process none).
+
+    Args:
+        url: `sqlite:///flows.db` and the like.
+        now: The clock in milliseconds, for tests; default: the database's, on SQLite the process's.
+
+    Raises:
+        Invalid: The URL cannot be read, or names a database or an option that this version does not know.
+        EngineUnavailable: The database cannot be reached.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise Invalid(f"{url!r} is not a database URL; one is sqlite:///flows.db.") from error
+    opener = _OPENERS.get(parsed.get_backend_name())
+    if opener is None:
+        raise Invalid(
+            f"Databases of this version: {', '.join(sorted(_OPENERS))}; {parsed.get_backend_name()!r} is not one."
+        )
+    return opener(parsed, now)
+
+
+def _open_sqlite(url: URL, now: Callable[[], int] | None) -> Store:
+    from penstock.store.dialects.sqlite import SqliteStore
+
+    return SqliteStore(url, now)
+
+
+_OPENERS: dict[str, Callable[[URL, Callable[[], int] | None], Store]] = {"sqlite": _open_sqlite}
+"""One entry for each database that this version can run on; its dialect is imported when it is asked for."""

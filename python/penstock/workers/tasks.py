@@ -1,0 +1,90 @@
+"""The tasks a worker can run, and how each is called."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from penstock.app import App
+from penstock.binding import Binding, is_async
+from penstock.flow import Flow
+from penstock.host import TaskExecutor
+
+
+class TaskTable(dict[str, bool]):
+    """Task name to whether it is async.
+
+    Attributes:
+        default: What holds for names that are not listed; None when those are unknown tasks.
+    """
+
+    def __init__(self, tasks: dict[str, bool] | None = None, default: bool | None = None) -> None:
+        """Make a table of these tasks."""
+        super().__init__(tasks or {})
+        self.default = default
+
+    def kind_of(self, name: str) -> bool | None:
+        """Whether a task is async; None for an unknown one."""
+        return self.get(name, self.default)
+
+
+class Task(NamedTuple):
+    """A task, ready to be called: with the carrier, giving what it returns or a coroutine of that."""
+
+    is_async: bool
+    call: Callable[[Flow], Any]
+
+
+class Tasks(Protocol):
+    """Where a worker finds its tasks."""
+
+    def table(self) -> TaskTable:
+        """Give the names and kinds."""
+        ...
+
+    def find(self, name: str) -> Task:
+        """Give a task.
+
+        Raises:
+            NotFound: There is none of that name.
+        """
+        ...
+
+
+class AppTasks:
+    """The tasks of an app; each is bound at its first call."""
+
+    def __init__(self, app: App) -> None:
+        """Make the tasks of an app."""
+        self._app = app
+        self._found: dict[str, Task] = {}
+
+    def table(self) -> TaskTable:
+        """Give the names and kinds."""
+        return TaskTable({name: is_async(self._app.get_task(name)) for name in self._app.tasks()})
+
+    def find(self, name: str) -> Task:
+        """Give a task."""
+        task = self._found.get(name)
+        if task is None:
+            function = self._app.get_task(name)
+            task = self._found[name] = Task(is_async(function), Binding(function).call)
+        return task
+
+
+class ExecutorTasks:
+    """Every name is a task of a host's executor."""
+
+    def __init__(self, executor: TaskExecutor) -> None:
+        """Make the tasks of an executor."""
+        self._executor = executor
+        self._is_async = inspect.iscoroutinefunction(executor.execute)
+
+    def table(self) -> TaskTable:
+        """Give a table without names whose default is the executor's kind."""
+        return TaskTable(default=self._is_async)
+
+    def find(self, name: str) -> Task:
+        """Give a task; whether there is one is the executor's to say."""
+        return Task(self._is_async, lambda flow: self._executor.execute(name, flow))

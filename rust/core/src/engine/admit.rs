@@ -1,0 +1,227 @@
+//! How flows come in: created here, or claimed and loaded.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{clock, Engine, GraphEntry, Live, Released, Serial};
+use crate::batch::{After, CreateRow, Group, NewFlow, Op};
+use crate::error::{Error, Result};
+use crate::flow::{Event, Flow};
+use crate::ids::{flow_key, FlowId};
+use crate::json::{Kind, Value};
+use crate::state::{Reducer, Reducers, State};
+
+/// What an owner has seen of mail that it must read first: equal to no number of messages.
+const UNREAD: i64 = -1;
+
+/// A claimed flow as the database has it.
+pub struct LoadedFlow {
+    /// What it was created with.
+    pub about: NewFlow,
+    /// This claim's number.
+    pub claims: i64,
+    /// How often its replica died without a committed step since.
+    pub crashes: i64,
+    /// Mail ever sent to it. When there is any, its inbox must be read before it can stop or be released.
+    pub mail: i64,
+    /// Its journal from its last snapshot on; empty when the released flow in memory is still good.
+    pub events: Vec<Event>,
+    /// Bytes of those.
+    pub journal_bytes: usize,
+}
+
+impl Engine {
+    /// Takes a new flow. With room it is owned from its first commit on, else left to whoever claims it.
+    ///
+    /// # Errors
+    /// `invalid` when its input does not fit; nothing is kept then.
+    pub fn create(&mut self, new: NewFlow) -> Result<()> {
+        let mut group = Group::default();
+        self.create_in(new, &mut group)?;
+        self.enqueue(group);
+        Ok(())
+    }
+
+    /// Takes all of them or none.
+    ///
+    /// # Errors
+    /// `invalid` for the first whose input does not fit.
+    pub fn create_many(&mut self, flows: Vec<NewFlow>) -> Result<()> {
+        for new in &flows {
+            self.check_input(new)?;
+        }
+        let mut group = Group::default();
+        for new in flows {
+            self.create_in(new, &mut group)?;
+        }
+        self.enqueue(group);
+        Ok(())
+    }
+
+    fn check_input(&self, new: &NewFlow) -> Result<(Arc<GraphEntry>, State)> {
+        let entry = self.by_id.get(&new.graph).cloned();
+        let entry = entry
+            .ok_or_else(|| Error::not_found(format!("no graph is known for workflow {:?}", new.workflow)))?;
+        if new.input.len() > self.options.max_event_bytes {
+            let (bytes, limit) = (new.input.len(), self.options.max_event_bytes);
+            return Err(Error::invalid(format!("the state has {bytes} bytes and {limit} are allowed; store the data elsewhere and pass its address")));
+        }
+        let state = input_state(&new.input, entry.graph.reducers())?;
+        Ok((entry, state))
+    }
+
+    pub(super) fn create_in(&mut self, new: NewFlow, group: &mut Group) -> Result<()> {
+        let (entry, state) = self.check_input(&new)?;
+        let is_ours = self.room() > 0 && self.missing_tasks(&new.graph).is_empty();
+        let id = new.id;
+        let (owner, claims) = if is_ours { (Some(self.options.replica), 1) } else { (None, 0) };
+        group.push(id, claims, Op::Create(Box::new(CreateRow { flow: new.clone(), owner, claims })));
+        group.after(id, After::Created);
+        if is_ours {
+            let key = flow_key(self.options.shard, &id).into();
+            let flow = Flow::new(entry.graph.clone(), key, state, new.created_at);
+            self.insert(new, entry, flow, claims);
+            group.after(id, After::Offer { step: 1 });
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, about: NewFlow, entry: Arc<GraphEntry>, flow: Flow, claims: i64) -> Serial {
+        let mut serial = self.next_serial;
+        while self.flows.contains_key(&serial) {
+            serial = serial.wrapping_add(1);
+        }
+        self.next_serial = serial.wrapping_add(1);
+        self.index.insert(about.id, serial);
+        let told = flow.status();
+        let committed = flow.ord();
+        let live = Live {
+            fairness_key: about.fairness_key.as_str().into(),
+            about,
+            entry,
+            flow,
+            claims,
+            crashes: 0,
+            seen: 0,
+            handled: 0,
+            kept: VecDeque::new(),
+            committed,
+            running: FxHashMap::default(),
+            offered: FxHashSet::default(),
+            told,
+            journal_bytes: 0,
+            snapshot_len: 0,
+            is_releasing: false,
+            is_stopping: false,
+            is_reloading: false,
+            is_careful: false,
+        };
+        self.flows.insert(serial, live);
+        serial
+    }
+
+    /// Whether a claim with this number may go on from the released flow in memory, without its journal.
+    pub fn remembers(&mut self, flow: &FlowId, claims: i64, now_ms: i64) -> bool {
+        self.released.get(flow, clock(now_ms)).is_some_and(|released| released.claims + 1 == claims)
+    }
+
+    /// Takes a claimed flow in and offers what it has ready.
+    ///
+    /// # Errors
+    /// `corrupt` when its journal does not replay, `not_found` for an unknown graph.
+    pub fn load_flow(&mut self, loaded: LoadedFlow, now_ms: i64) -> Result<()> {
+        let id = loaded.about.id;
+        let entry = self.by_id.get(&loaded.about.graph).cloned();
+        let entry =
+            entry.ok_or_else(|| Error::not_found("the flow's graph was not added before it was loaded"))?;
+        let remembered =
+            self.released.take(&id, clock(now_ms)).filter(|released| released.claims + 1 == loaded.claims);
+        let reloading = self.index.get(&id).copied();
+        let (flow, journal_bytes, snapshot_len) = match remembered {
+            Some(Released { flow, journal_bytes, snapshot_len, .. }) if reloading.is_none() => {
+                (flow, journal_bytes, snapshot_len)
+            }
+            _ => {
+                let key = flow_key(self.options.shard, &id).into();
+                let input = input_state(&loaded.about.input, entry.graph.reducers())?;
+                let created_at = loaded.about.created_at;
+                let flow = Flow::replay(entry.graph.clone(), key, input, created_at, &loaded.events)?;
+                (flow, loaded.journal_bytes, 0)
+            }
+        };
+        let serial = match reloading {
+            Some(serial) => self.reload(serial, flow),
+            None => {
+                let serial = self.insert(loaded.about, entry, flow, loaded.claims);
+                if let Some(live) = self.flows.get_mut(&serial) {
+                    live.crashes = loaded.crashes;
+                    live.seen = if loaded.mail == 0 { 0 } else { UNREAD };
+                }
+                serial
+            }
+        };
+        if let Some(live) = self.flows.get_mut(&serial) {
+            live.journal_bytes = journal_bytes;
+            live.snapshot_len = snapshot_len;
+        }
+        self.resume_work(serial, now_ms);
+        Ok(())
+    }
+
+    /// Puts the replayed flow in the place of the rolled-back one.
+    fn reload(&mut self, serial: Serial, flow: Flow) -> Serial {
+        if let Some(live) = self.flows.get_mut(&serial) {
+            live.committed = flow.ord();
+            live.told = flow.status();
+            live.flow = flow;
+            live.is_reloading = false;
+            live.is_careful = true;
+            live.is_stopping = false;
+            live.is_releasing = false;
+            live.handled = 0;
+            for kept in &mut live.kept {
+                kept.ord = 0;
+            }
+        }
+        serial
+    }
+
+    /// Offers the ready steps of a flow that came in, arms its timers, and settles what was found started.
+    fn resume_work(&mut self, serial: Serial, now_ms: i64) {
+        let Some(live) = self.flows.get(&serial) else { return };
+        let started =
+            live.flow.steps().filter(|step| step.is_started && !live.running.contains_key(&step.number));
+        let mut started: Vec<u64> = started.map(|step| step.number).collect();
+        started.sort_unstable();
+        let mut steps: Vec<u64> = live.flow.steps().map(|step| step.number).collect();
+        steps.sort_unstable();
+        for step in started {
+            self.lost(serial, step, "the death of its replica", true, super::Ran::default(), now_ms);
+        }
+        for step in steps {
+            self.arm_calls(serial, step);
+            self.offer(serial, step, now_ms);
+        }
+        self.settle_kept(serial, now_ms);
+        self.consider_release(serial, now_ms);
+    }
+}
+
+/// The state that a flow starts from: its input, with the fields of reducers checked against them.
+///
+/// # Errors
+/// `invalid` naming the field that does not fit its reducer.
+pub fn input_state(input: &str, reducers: &Reducers) -> Result<State> {
+    let mut state = State::from_json(input)?;
+    state.check(reducers).map_err(|error| Error::invalid(error.message))?;
+    for (field, reducer) in reducers.iter() {
+        let Some(value) = state.get(field).cloned() else { continue };
+        let is_list = matches!(reducer, Reducer::Append | Reducer::Union);
+        if is_list && value.kind() != Kind::Array {
+            state.set(field.clone(), Value::from_raw_unchecked(format!("[{}]", value.raw())));
+        }
+    }
+    Ok(state)
+}

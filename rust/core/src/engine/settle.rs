@@ -1,0 +1,282 @@
+//! From what happened to a step to the rows of one group.
+
+use super::{Engine, Happening, Kept, Ran, Serial};
+use crate::batch::{After, Group, InterruptRow, JournalRow, Op, StopRow};
+use crate::flow::event::Event;
+use crate::flow::{CallKind, EventBody, Status, TaskError, TaskResult};
+use crate::ids::FlowId;
+use crate::json;
+use crate::state::State;
+
+impl Engine {
+    /// A result came in for a step that ran.
+    pub(super) fn finished(&mut self, serial: Serial, step: u64, result: TaskResult, ran: Ran, now_ms: i64) {
+        self.keep(serial, Kept { ord: 0, step, happening: Happening::Result(result), ran }, now_ms);
+    }
+
+    /// A worker died under a step.
+    pub(super) fn lost(
+        &mut self,
+        serial: Serial,
+        step: u64,
+        cause: &str,
+        alone: bool,
+        ran: Ran,
+        now_ms: i64,
+    ) {
+        let happening = Happening::Lost { cause: cause.to_owned(), alone };
+        self.keep(serial, Kept { ord: 0, step, happening, ran }, now_ms);
+    }
+
+    fn keep(&mut self, serial: Serial, kept: Kept, now_ms: i64) {
+        if let Some(live) = self.flows.get_mut(&serial).filter(|live| !live.is_stopping) {
+            live.kept.push_back(kept);
+            self.settle_kept(serial, now_ms);
+        }
+    }
+
+    /// Settles what is kept and not settled: all of it, or one a batch after a refusal.
+    pub(super) fn settle_kept(&mut self, serial: Serial, now_ms: i64) {
+        loop {
+            let Some(live) = self.flows.get_mut(&serial) else { return };
+            if live.is_reloading || (live.is_careful && live.kept.iter().any(|kept| kept.ord > 0)) {
+                return;
+            }
+            let Some(at) = live.kept.iter().position(|kept| kept.ord == 0) else {
+                live.is_careful = live.is_careful && !live.kept.is_empty();
+                return;
+            };
+            let Some(mut kept) = live.kept.remove(at) else { return };
+            if let Some(ord) = self.settle_one(serial, &kept, now_ms) {
+                kept.ord = ord;
+                if let Some(live) = self.flows.get_mut(&serial) {
+                    live.kept.insert(at, kept);
+                }
+            }
+        }
+    }
+
+    /// Settles one happening; gives its event's number, `None` when it is late.
+    fn settle_one(&mut self, serial: Serial, kept: &Kept, now_ms: i64) -> Option<u64> {
+        let (event, after) = self.decide(serial, now_ms, |live, context| match &kept.happening {
+            Happening::Result(result) => live
+                .flow
+                .settle(kept.step, result, context)
+                .ok()
+                .map(|settled| (settled.event, settled.after)),
+            Happening::Lost { cause, alone } => {
+                live.flow.settle_lost(kept.step, cause, *alone, context).ok().map(|event| (event, None))
+            }
+        })??;
+        let ord = event.ord;
+        let mut group = Group::default();
+        self.record(serial, event, after, kept.ran, &mut group, now_ms);
+        self.enqueue(group);
+        Some(ord)
+    }
+
+    /// Applies an event and adds its row, with everything that follows from it, to the group.
+    pub(super) fn record(
+        &mut self,
+        serial: Serial,
+        mut event: Event,
+        after: Option<State>,
+        ran: Ran,
+        group: &mut Group,
+        now_ms: i64,
+    ) {
+        let Some(live) = self.flows.get_mut(&serial) else { return };
+        let (id, claims) = (live.about.id, live.claims);
+        let node = live.flow.step(event.step).map(|step| live.entry.graph.node(step.node).name.to_string());
+        let closed: Vec<FlowId> = match live.flow.step(event.step) {
+            Some(step) if matches!(event.body, EventBody::Control(_)) => open_interrupts(step.calls.iter()),
+            _ => Vec::new(),
+        };
+        let effects = match live.flow.apply(&event, after) {
+            Ok(effects) => effects,
+            Err(error) => {
+                self.report.broken.push((id, error.message));
+                return;
+            }
+        };
+        if let EventBody::Done { next, .. } | EventBody::Failed { next, .. } = &mut event.body {
+            next.join.clone_from(&effects.joined);
+        }
+        let body = event.body.to_json(live.flow.key());
+        live.journal_bytes += body.len();
+        let row = JournalRow {
+            ord: event.ord,
+            step: event.step,
+            node: node.unwrap_or_default(),
+            event: event.body.name(),
+            attempt: event.attempt,
+            worker: ran.worker,
+            queued_ms: ran.queued_ms,
+            ran_ms: ran.ran_ms,
+            at: event.at,
+            body,
+        };
+        group.push(id, claims, Op::Journal(row));
+        group.after(id, After::Committed { ord: event.ord });
+        if live.crashes > 0 && matches!(event.body, EventBody::Done { .. }) {
+            live.crashes = 0;
+            group.push(id, claims, Op::Calm);
+        }
+        for step in &effects.ready {
+            group.after(id, After::Offer { step: *step });
+        }
+        for interrupt in closed {
+            group.push(id, claims, Op::CloseInterrupt { id: interrupt });
+        }
+        self.drop_steps(serial, &effects.cancelled);
+        match &event.body {
+            EventBody::Parked { calls, .. } => self.parked(serial, event.step, calls.len(), group, now_ms),
+            EventBody::Resolved { call, .. } => self.close_call(serial, event.step, *call, group),
+            _ => {}
+        }
+        self.after_event(serial, group, now_ms);
+    }
+
+    fn after_event(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
+        let Some(live) = self.flows.get(&serial) else { return };
+        if live.flow.status().is_finished() {
+            self.stop(serial, group, now_ms);
+        } else {
+            self.tell_status(serial, group, now_ms);
+            self.consider_snapshot(serial, group, now_ms);
+            if let Some(live) = self.flows.get(&serial) {
+                group.after(live.about.id, After::Settle);
+            }
+        }
+    }
+
+    /// Says in the flow's row that its status changed while it lives on.
+    fn tell_status(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
+        let Some(live) = self.flows.get_mut(&serial) else { return };
+        let status = live.flow.status();
+        if status == live.told {
+            return;
+        }
+        live.told = status;
+        let position = json_list(&live.flow.position());
+        group.push(live.about.id, live.claims, Op::Status { status: status.as_str(), position, at: now_ms });
+        if status == Status::Interrupted {
+            group.after(live.about.id, After::Rest);
+        }
+    }
+
+    fn consider_snapshot(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
+        let limit = self.options.snapshot_bytes;
+        let Some(live) = self.flows.get_mut(&serial) else { return };
+        if live.journal_bytes <= limit.max(2 * live.snapshot_len) {
+            return;
+        }
+        let body = live.flow.snapshot();
+        live.snapshot_len = body.len();
+        live.journal_bytes = 0;
+        let ord = live.flow.skip_ord();
+        let row = JournalRow {
+            ord,
+            step: 0,
+            node: String::new(),
+            event: "snapshot",
+            attempt: 0,
+            worker: None,
+            queued_ms: 0,
+            ran_ms: 0,
+            at: now_ms,
+            body,
+        };
+        group.push(live.about.id, live.claims, Op::Journal(row));
+        group.after(live.about.id, After::Committed { ord });
+    }
+
+    /// The flow is over: its rows, its parent's answer, its children's end.
+    fn stop(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
+        let Some(live) = self.flows.get_mut(&serial) else { return };
+        live.is_stopping = true;
+        let key = live.flow.key().clone();
+        let row = StopRow {
+            status: live.flow.status().as_str(),
+            output: live.flow.current_state().to_json(),
+            error: live.flow.error().map(|error| error.to_json(&key, true)),
+            cancel_reason: live.flow.cancel_reason().map(str::to_owned),
+            at: now_ms,
+        };
+        let (id, claims, parent) = (live.about.id, live.claims, live.about.parent);
+        group.push(id, claims, Op::Stop(Box::new(row)));
+        group.after(id, After::Stopped);
+        if let Some((parent, step)) = parent {
+            self.answer_parent(serial, parent, step, group, now_ms);
+        }
+    }
+
+    /// Forgets steps that ended without a result of their own: their dispatches are void.
+    pub(super) fn drop_steps(&mut self, serial: Serial, steps: &[u64]) {
+        for step in steps {
+            let Some(live) = self.flows.get_mut(&serial) else { return };
+            if live.offered.remove(step) {
+                self.scheduler.withdraw(serial, *step);
+            }
+            if let Some(dispatch) = live.running.remove(step) {
+                if let Some(running) = self.running.remove(&dispatch) {
+                    if let Some(worker) = self.workers.get_mut(&running.worker) {
+                        worker.outbox.cancel(dispatch);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The offending result of a flow whose row the database refused becomes an error of its step.
+    pub(super) fn condemn(&mut self, serial: Serial, message: &str) {
+        let Some(live) = self.flows.get_mut(&serial) else { return };
+        if let Some(kept) = live.kept.front_mut() {
+            let message = format!("the database refused what the step wrote: {message}");
+            kept.happening = Happening::Result(TaskResult::Failed(TaskError::engine("refused", message)));
+        }
+    }
+
+    pub(super) fn open_row(
+        &self,
+        serial: Serial,
+        step: u64,
+        call: usize,
+        now_ms: i64,
+    ) -> Option<InterruptRow> {
+        let live = self.flows.get(&serial)?;
+        let step = live.flow.step(step)?;
+        let call = step.calls.get(call).filter(|call| call.kind == CallKind::Interrupt)?;
+        Some(InterruptRow {
+            id: call.id?,
+            root: live.about.root,
+            step: step.number,
+            node: live.entry.graph.node(step.node).name.to_string(),
+            key: call.key.clone(),
+            payload: call.payload.as_ref().map(|payload| payload.raw().to_owned()),
+            created_at: now_ms,
+            expires_at: call.due,
+        })
+    }
+}
+
+/// The ids of the interrupts that are open among some calls.
+pub(super) fn open_interrupts<'a>(calls: impl Iterator<Item = &'a crate::flow::Call>) -> Vec<FlowId> {
+    calls
+        .filter(|call| call.kind == CallKind::Interrupt && call.is_open())
+        .filter_map(|call| call.id)
+        .collect()
+}
+
+/// A JSON list of strings.
+pub(super) fn json_list(names: &[&str]) -> String {
+    let mut out = String::from("[");
+    for (at, name) in names.iter().enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        json::escape(name, &mut out);
+    }
+    out.push(']');
+    out
+}

@@ -1,0 +1,192 @@
+//! What an attempt came to: the results that workers send, and the errors that stay.
+
+use std::sync::Arc;
+
+use super::park::Call;
+use crate::error::{Error, Result};
+use crate::json::{self, Value};
+use crate::state::Changes;
+
+/// How an error is treated. Anything but `Error` was said by the task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ErrorClass {
+    /// An exception of no class of ours.
+    #[default]
+    Error,
+    /// Worth another try.
+    Retryable,
+    /// No declared retry may touch it.
+    Permanent,
+    /// A downstream asks for patience: the attempt does not count.
+    RateLimited,
+    /// A downstream is gone: the attempt does not count.
+    Unavailable,
+}
+
+impl ErrorClass {
+    /// The class of that name; anything unknown is a plain error.
+    pub fn parse(name: &str) -> Self {
+        match name {
+            "retryable" => Self::Retryable,
+            "permanent" => Self::Permanent,
+            "rate_limited" => Self::RateLimited,
+            "unavailable" => Self::Unavailable,
+            _ => Self::Error,
+        }
+    }
+}
+
+/// The failure of one attempt, before it has a place.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct TaskError {
+    /// Stable code: the task's own, or one of the engine's.
+    pub code: String,
+    /// What happened.
+    pub message: String,
+    /// The exception's qualified name, empty for the engine's own failures.
+    pub type_name: String,
+    /// Text of the traceback.
+    pub traceback: Option<String>,
+    /// What the task attached.
+    pub data: Option<Value>,
+    /// How to treat it.
+    pub class: ErrorClass,
+    /// When a bounced step may come again.
+    pub retry_after_ms: Option<u64>,
+}
+
+impl TaskError {
+    /// A failure that the engine finds.
+    pub fn engine(code: &str, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into(), ..Self::default() }
+    }
+
+    /// Whether the step goes back unharmed: its attempt does not count.
+    pub fn is_bounce(&self) -> bool {
+        matches!(self.class, ErrorClass::RateLimited | ErrorClass::Unavailable)
+    }
+
+    /// Reads the worker's description of an exception.
+    ///
+    /// # Errors
+    /// `corrupt` when it is not one.
+    pub fn from_meta(meta: &str) -> Result<Self> {
+        let mut error = Self::default();
+        for (name, value) in json::object_fields(meta)? {
+            match &*name {
+                "code" => error.code = text(&value),
+                "message" => error.message = text(&value),
+                "type" => error.type_name = text(&value),
+                "traceback" => error.traceback = Some(text(&value)).filter(|text| !text.is_empty()),
+                "data" => error.data = Some(value).filter(|value| !value.is_null()),
+                "class" => error.class = ErrorClass::parse(&text(&value)),
+                "retry_after_ms" => error.retry_after_ms = value.raw().parse().ok(),
+                _ => {}
+            }
+        }
+        if error.code.is_empty() {
+            return Err(Error::corrupt("an error without a code came from a worker"));
+        }
+        Ok(error)
+    }
+}
+
+/// A failure with its place: what is recorded, shown to `on_error` and kept as the flow's error.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepError {
+    /// What happened.
+    pub error: TaskError,
+    /// The node's name.
+    pub node: Arc<str>,
+    /// The step's number.
+    pub step: u64,
+}
+
+impl StepError {
+    /// As the JSON that the `on_error` handler and `ErrorInfo` read. `with_traceback` for the journal only.
+    pub fn to_json(&self, flow_key: &str, with_traceback: bool) -> String {
+        let mut out = String::from("{\"code\":");
+        json::escape(&self.error.code, &mut out);
+        for (name, text) in
+            [("message", &*self.error.message), ("type", &*self.error.type_name), ("node", &*self.node)]
+        {
+            out.push_str(",\"");
+            out.push_str(name);
+            out.push_str("\":");
+            json::escape(text, &mut out);
+        }
+        out.push_str(",\"step_key\":");
+        json::escape(&format!("{flow_key}/{}", self.step), &mut out);
+        out.push_str(",\"retryable\":");
+        out.push_str(if self.error.class == ErrorClass::Retryable { "true" } else { "false" });
+        out.push_str(",\"data\":");
+        out.push_str(self.error.data.as_ref().map_or("null", Value::raw));
+        if let Some(trace) = self.error.traceback.as_ref().filter(|_| with_traceback) {
+            out.push_str(",\"traceback\":");
+            json::escape(trace, &mut out);
+        }
+        out.push('}');
+        out
+    }
+
+    /// Reads what [`Self::to_json`] wrote.
+    ///
+    /// # Errors
+    /// `corrupt` when it is something else.
+    pub fn from_json(value: &Value) -> Result<Self> {
+        let (mut node, mut step, mut retryable) = (Arc::from(""), 0, false);
+        for (name, field) in json::object_fields(value.raw())? {
+            match &*name {
+                "node" => node = text(&field).into(),
+                "step_key" => {
+                    step = text(&field).rsplit('/').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+                }
+                "retryable" => retryable = field.raw() == "true",
+                _ => {}
+            }
+        }
+        let mut error = TaskError::from_meta(value.raw())?;
+        if retryable {
+            error.class = ErrorClass::Retryable;
+        }
+        Ok(Self { error, node, step })
+    }
+}
+
+/// What a worker says of one attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TaskResult {
+    /// It returned.
+    Done {
+        /// What it changed.
+        changes: Changes,
+        /// The node it asked to go to.
+        goto: Option<String>,
+        /// How much later its successors start.
+        delay_ms: u64,
+    },
+    /// It failed.
+    Failed(TaskError),
+    /// It waits.
+    Parked {
+        /// Changes before its first unanswered call.
+        changes: Changes,
+        /// The calls that have no answer yet.
+        calls: Vec<Call>,
+    },
+    /// It asked to run again.
+    Retry {
+        /// Changes of this attempt; they stay.
+        changes: Changes,
+        /// How much later.
+        delay_ms: u64,
+    },
+}
+
+/// The text of a JSON string; of any other value its JSON.
+pub(crate) fn text(value: &Value) -> String {
+    match value.decode() {
+        json::Json::String(text) => text.to_lossy().into_owned(),
+        _ => value.raw().to_owned(),
+    }
+}

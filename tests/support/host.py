@@ -1,0 +1,96 @@
+"""A host in a process of its own, so that a test can kill it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Host:
+    """A running Python process, the leader of a process group of its own; its output goes to files."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.output_path = folder / "output.txt"
+        with self.output_path.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process id of the host itself."""
+        return self.process.pid
+
+    def output(self) -> str:
+        """Everything it has printed so far."""
+        return self.output_path.read_text(encoding="utf-8", errors="replace")
+
+    def wait_for_output(self, text: str, *, deadline: float = 30.0) -> str:
+        """Wait until `text` stands in the output; a host that has ended cannot print it any more."""
+
+        def printed() -> str:
+            has_ended = self.process.poll() is not None
+            output = self.output()
+            assert text in output or not has_ended, f"the host ended without {text!r}:\n{output}"
+            return output if text in output else ""
+
+        return eventually(printed, what=f"{text!r} in the host's output", deadline=deadline)
+
+    def wait(self, *, deadline: float = 60.0) -> int:
+        """Wait until it has ended, and return its exit code."""
+        try:
+            return self.process.wait(deadline)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the host still runs after {deadline:g} s:\n{self.output()}") from None
+
+    def kill(self) -> None:
+        """Kill the host, and only it, as the kernel would: -9. Its workers have to notice for themselves."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def members(self) -> list[int]:
+        """Process ids of the living members of its session: the host, its zygote and its workers."""
+        processes = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
+        return sorted(int(entry.name) for entry in processes if _session_of(entry) == self.pid)
+
+
+def _session_of(entry: Path) -> int | None:
+    """The session of a process, None for one that is gone or a zombie."""
+    try:
+        # The name stands in parentheses and may hold anything; the fields after it are plain.
+        _, _, rest = (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
+    except OSError:
+        return None
+    state, _, _, session = rest.split()[:4]
+    return None if state == "Z" else int(session)
+
+
+@contextlib.contextmanager
+def run_host(
+    arguments: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Host]:
+    """Run `python ARGUMENTS…` from the root of the repository; nothing of it outlives the block."""
+    host = Host(arguments, folder, environment or {})
+    try:
+        yield host
+    finally:
+        for pid in host.members():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        host.process.wait()
