@@ -197,7 +197,7 @@ class Flow(MutableMapping[str, Any]):
 
     def subgraph(
         self, workflow: str, input: Mapping[str, Any] | None = None, *, key: str | None = None
-    ) -> Any:  # noqa: A002 - public name
+    ) -> Any:
         """Run a workflow as a child and wait for it.
 
         Returns:

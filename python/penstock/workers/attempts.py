@@ -100,7 +100,10 @@ async def _end_leftovers(flow: Flow) -> None:
     for task in leftovers:
         task.cancel()
     if leftovers:
-        await asyncio.wait(leftovers, timeout=_LEFTOVER_SECONDS)
+        try:
+            await asyncio.wait(leftovers, timeout=_LEFTOVER_SECONDS)
+        except asyncio.CancelledError:
+            pass  # the attempt has its result already
     flow._calls.look_at_parks()
 
 
@@ -117,4 +120,3 @@ def _competing(flow: Flow, goto: str) -> Permanent:
 
 def _json(meta: dict[str, Any]) -> str:
     return json.dumps(meta, separators=(",", ":"))
-

@@ -25,7 +25,7 @@ _importing: AppSpec | None = None
 _cut_short: types.ModuleType | None = None
 
 
-class ImportEnds(BaseException):  # noqa: N818 - a signal, which no `except Exception` of a script may swallow
+class ImportEnds(BaseException):
     """Unwinds the import of a script at the first engine or client in it."""
 
 
@@ -75,11 +75,13 @@ def _import_module(name: str) -> types.ModuleType:
 
 def _run_as_main(spec: AppSpec) -> types.ModuleType:
     module = types.ModuleType(MAIN_NAME)
-    code = _code_of_package(spec.target, module) if spec.kind == "main" else _code_of_file(spec.target, module)
+    code = (
+        _code_of_package(spec.target, module) if spec.kind == "main" else _code_of_file(spec.target, module)
+    )
     # Both names: classes pickled by either, and `import __main__` in a task, find this module.
     sys.modules[MAIN_NAME] = sys.modules["__main__"] = module
     try:
-        exec(code, vars(module))  # noqa: S102 - the host's own script
+        exec(code, vars(module))
     except (ImportEnds, SystemExit):
         pass
     return module

@@ -25,7 +25,7 @@ use crate::lru::Lru;
 use crate::scheduler::{Scheduler, SlotOptions, Timers};
 use crate::wire::{FrameReader, FrameWriter};
 
-pub use admit::LoadedFlow;
+pub use admit::{input_state, LoadedFlow};
 pub use commit::{Report, Stopped};
 pub use mail::{Mail, MAIL_KINDS};
 

@@ -7,6 +7,7 @@
 mod apply;
 mod cohort;
 pub mod event;
+pub mod history;
 pub mod outcome;
 pub mod park;
 mod read;

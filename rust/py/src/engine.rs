@@ -1,9 +1,249 @@
-//! (skeleton: filled by its owner)
+//! The engine's core as Python drives it: whole batches and buffers, one call a turn.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use penstock_core::engine::{Engine, Mail, Options};
+use penstock_core::error::{Error, Result};
+use penstock_core::scheduler::TaskKind;
 use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+
+use crate::batch::{Batch, Report};
+use crate::convert::{loaded_flow, new_flow};
+use crate::enter::enter;
+use crate::error::to_py;
+use crate::ids::{id_of, random};
+
+/// Flows, scheduler and batches of one shard.
+#[pyclass(frozen, module = "penstock._core")]
+struct Core {
+    engine: Mutex<Engine>,
+    process: u32,
+    replica: i64,
+    time_budget_ms: i64,
+}
+
+impl Core {
+    /// The engine; refuses in a process that was forked from its own.
+    fn engine(&self) -> Result<MutexGuard<'_, Engine>> {
+        let here = std::process::id();
+        if here != self.process {
+            let made = self.process;
+            return Err(Error::invalid(format!(
+                "this engine was made in process {made} and is used in {here}; make one after the fork"
+            )));
+        }
+        Ok(self.engine.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[pymethods]
+impl Core {
+    #[new]
+    fn new(replica: i64, shard: u32, options: &Bound<'_, PyDict>) -> PyResult<Self> {
+        let mut set = Options { replica, shard, ..Options::default() };
+        for (name, value) in options.iter() {
+            match name.extract::<String>()?.as_str() {
+                "room" => set.room = value.extract()?,
+                "time_budget_ms" => set.time_budget_ms = value.extract()?,
+                "release_after_ms" => set.release_after_ms = value.extract()?,
+                "max_event_bytes" => set.max_event_bytes = value.extract()?,
+                "snapshot_bytes" => set.snapshot_bytes = value.extract()?,
+                "threads" => set.threads = value.extract()?,
+                "lru_entries" => set.lru_entries = value.extract()?,
+                "lru_bytes" => set.lru_bytes = value.extract()?,
+                other => return Err(to_py(Error::invalid(format!("the core has no option {other:?}")))),
+            }
+        }
+        let time_budget_ms = set.time_budget_ms;
+        let engine = Mutex::new(Engine::new(set, Box::new(random)));
+        Ok(Self { engine, process: std::process::id(), replica, time_budget_ms })
+    }
+
+    fn add_graph<'py>(&self, py: Python<'py>, definition: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        let id = enter(py, || {
+            let text =
+                std::str::from_utf8(definition).map_err(|_| Error::invalid("the graph is not UTF-8"))?;
+            self.engine()?.add_graph(text)
+        })?;
+        Ok(PyBytes::new(py, &id))
+    }
+
+    fn publish(&self, py: Python<'_>, workflow: &str, graph_id: [u8; 32]) -> PyResult<()> {
+        enter(py, || self.engine()?.publish(workflow, graph_id))
+    }
+
+    fn workflow<'py>(&self, py: Python<'py>, workflow: &str) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        Ok(enter(py, || Ok(self.engine()?.workflow(workflow)))?.map(|id| PyBytes::new(py, &id)))
+    }
+
+    fn set_tasks(&self, py: Python<'_>, tasks: Vec<(String, bool)>) -> PyResult<()> {
+        enter(py, || {
+            let mut engine = self.engine()?;
+            for (name, is_async) in &tasks {
+                engine.set_task(name, if *is_async { TaskKind::Async } else { TaskKind::Sync });
+            }
+            Ok(())
+        })
+    }
+
+    fn missing_tasks(&self, py: Python<'_>, graph_id: [u8; 32]) -> PyResult<Vec<String>> {
+        enter(py, || Ok(self.engine()?.missing_tasks(&graph_id)))
+    }
+
+    #[pyo3(signature = (flows, *, watch_creation, watch_stop))]
+    fn create(
+        &self,
+        py: Python<'_>,
+        flows: Vec<Bound<'_, PyTuple>>,
+        watch_creation: bool,
+        watch_stop: bool,
+    ) -> PyResult<()> {
+        let flows = flows.iter().map(new_flow).collect::<PyResult<Vec<_>>>()?;
+        enter(py, || {
+            let mut engine = self.engine()?;
+            let ids: Vec<_> = flows.iter().map(|flow| flow.id).collect();
+            engine.create_many(flows)?;
+            for id in ids {
+                if watch_creation {
+                    engine.watch_creation(id);
+                }
+                if watch_stop {
+                    engine.watch(id);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn watch(&self, py: Python<'_>, flow_id: &[u8]) -> PyResult<()> {
+        let id = id_of(flow_id)?;
+        enter(py, || {
+            self.engine()?.watch(id);
+            Ok(())
+        })
+    }
+
+    fn unwatch(&self, py: Python<'_>, flow_id: &[u8]) -> PyResult<()> {
+        let id = id_of(flow_id)?;
+        enter(py, || {
+            self.engine()?.unwatch(&id);
+            Ok(())
+        })
+    }
+
+    fn load<'py>(
+        &self,
+        py: Python<'py>,
+        rows: Vec<Bound<'py, PyTuple>>,
+        now_ms: i64,
+    ) -> PyResult<Vec<(Bound<'py, PyBytes>, String)>> {
+        let mut broken = Vec::new();
+        for row in rows {
+            let flow_id: Vec<u8> = row.get_item(0)?.extract()?;
+            let loaded = loaded_flow(&row, self.time_budget_ms)
+                .and_then(|loaded| enter(py, || self.engine()?.load_flow(loaded, now_ms)));
+            if let Err(error) = loaded {
+                broken.push((PyBytes::new(py, &flow_id), error.value(py).to_string()));
+            }
+        }
+        Ok(broken)
+    }
+
+    fn deliver(
+        &self,
+        py: Python<'_>,
+        flow_id: &[u8],
+        seen: i64,
+        messages: Vec<(i64, String, String)>,
+        now_ms: i64,
+    ) -> PyResult<bool> {
+        let id = id_of(flow_id)?;
+        let mail = messages.into_iter().map(|(seq, kind, body)| Mail { seq, kind, body }).collect();
+        enter(py, || Ok(self.engine()?.deliver(&id, seen, mail, now_ms)))
+    }
+
+    fn worker_ready(&self, py: Python<'_>, worker: u32) -> PyResult<()> {
+        enter(py, || {
+            self.engine()?.worker_ready(worker);
+            Ok(())
+        })
+    }
+
+    fn drain_worker(&self, py: Python<'_>, worker: u32) -> PyResult<()> {
+        enter(py, || {
+            self.engine()?.drain_worker(worker);
+            Ok(())
+        })
+    }
+
+    fn worker_gone(&self, py: Python<'_>, worker: u32, cause: &str, now_ms: i64) -> PyResult<()> {
+        enter(py, || {
+            self.engine()?.worker_gone(worker, cause, now_ms);
+            Ok(())
+        })
+    }
+
+    fn receive(&self, py: Python<'_>, worker: u32, data: &[u8], now_ms: i64) -> PyResult<bool> {
+        enter(py, || {
+            let mut engine = self.engine()?;
+            engine.receive(worker, data, now_ms)?;
+            Ok(engine.has_batch())
+        })
+    }
+
+    fn frames<'py>(&self, py: Python<'py>, now_ms: i64) -> PyResult<Bound<'py, PyList>> {
+        let frames = enter(py, || Ok(self.engine()?.frames(now_ms)))?;
+        PyList::new(py, frames.iter().map(|(worker, bytes)| (*worker, PyBytes::new(py, bytes))))
+    }
+
+    fn tick(&self, py: Python<'_>, now_ms: i64) -> PyResult<Option<i64>> {
+        enter(py, || Ok(self.engine()?.tick(now_ms)))
+    }
+
+    fn take_batch(&self, py: Python<'_>, now_ms: i64) -> PyResult<Option<Batch>> {
+        let _ = now_ms;
+        let batch = enter(py, || Ok(self.engine()?.take_batch()))?;
+        Ok(batch.map(|batch| Batch::new(batch, self.replica)))
+    }
+
+    fn committed(
+        &self,
+        py: Python<'_>,
+        batch: &Bound<'_, Batch>,
+        refused_units: Vec<u32>,
+        now_ms: i64,
+    ) -> PyResult<Report> {
+        let batch = batch.get().take()?;
+        let report = enter(py, || Ok(self.engine()?.committed(batch, &refused_units, now_ms)))?;
+        Ok(Report::new(report))
+    }
+
+    fn refuse(&self, py: Python<'_>, batch: &Bound<'_, Batch>, message: &str) -> PyResult<Report> {
+        let batch = batch.get().take()?;
+        let report = enter(py, || Ok(self.engine()?.refuse(&batch, message)))?;
+        Ok(Report::new(report))
+    }
+
+    fn has_batch(&self, py: Python<'_>) -> PyResult<bool> {
+        enter(py, || Ok(self.engine()?.has_batch()))
+    }
+
+    fn room(&self, py: Python<'_>) -> PyResult<usize> {
+        enter(py, || Ok(self.engine()?.room()))
+    }
+
+    fn load_now(&self, py: Python<'_>) -> PyResult<(usize, usize, usize)> {
+        enter(py, || Ok(self.engine()?.load()))
+    }
+
+    fn owned<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let owned = enter(py, || Ok(self.engine()?.owned()))?;
+        Ok(owned.iter().map(|id| PyBytes::new(py, id)).collect())
+    }
+}
 
 /// Adds this file's names to the module.
-#[expect(clippy::unnecessary_wraps, reason = "all register functions have one shape")]
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Core>()
 }

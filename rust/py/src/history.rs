@@ -1,0 +1,44 @@
+//! Reading a flow from its journal, in any process.
+
+use penstock_core::engine::input_state;
+use penstock_core::error::Error;
+use penstock_core::flow::history::{Line, Reader};
+use penstock_core::flow::{Event, EventBody};
+use penstock_core::graph::Graph;
+use pyo3::prelude::*;
+
+use crate::enter::enter;
+
+type Row = (u64, u64, String, String, u32, i64, Option<i64>, Option<i64>, Option<i64>, i64, String);
+
+/// Replays a whole journal and gives the flow with its steps as JSON.
+#[pyfunction]
+#[pyo3(signature = (definition, key, input, created_at, rows, now_ms, step = None))]
+fn read_flow(
+    py: Python<'_>,
+    definition: &str,
+    key: &str,
+    input: &str,
+    created_at: i64,
+    rows: Vec<Row>,
+    now_ms: i64,
+    step: Option<u64>,
+) -> PyResult<String> {
+    enter(py, || {
+        let graph = std::sync::Arc::new(Graph::compile(definition)?);
+        let input = input_state(input, graph.reducers())?;
+        let mut reader = Reader::new(graph, key.into(), input, created_at, step);
+        for (ord, step, _, name, attempt, replica, worker, queued, ran, at, body) in rows {
+            let body = EventBody::from_json(&name, &body)?;
+            let event = Event { ord, step, attempt, at, body };
+            let (queued_ms, ran_ms) = (queued.unwrap_or(0), ran.unwrap_or(0));
+            reader.read(&Line { event, replica, worker, queued_ms, ran_ms })?;
+        }
+        Ok::<_, Error>(reader.to_json(now_ms))
+    })
+}
+
+/// Adds this file's names to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(read_flow, module)?)
+}
