@@ -36,7 +36,9 @@ while True:
 
 @pytest.mark.parametrize("when", ["1", "100", "200", "whenever"])
 def test_a_kill_in_mid_commit_leaves_all_or_nothing(path, rows, when):
-    writer = subprocess.Popen([sys.executable, "-c", WRITE, f"sqlite:///{path}", when], stdout=subprocess.PIPE)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITE, f"sqlite:///{path}", when], stdout=subprocess.PIPE
+    )
     acknowledged = 0
     for line in writer.stdout:
         acknowledged = int(line)
