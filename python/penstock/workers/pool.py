@@ -188,14 +188,13 @@ class Pool:
         if worker.status is not None:
             self._bury(number, worker)
             return
-        # It may have closed its socket and live on, and then nobody would ever use it again.
-        if self._zygote is not None:
-            self._zygote.send({"kind": "kill", "worker": number})
         self._loop.call_later(_REPORT_SECONDS, self._give_up_on, number)
 
     def _give_up_on(self, number: int) -> None:
+        """End what has closed its socket and lives on: nobody would ever use it again."""
         worker = self._workers.get(number)
-        if worker is not None:
+        if worker is not None and not self._is_stopping:
+            self.kill(number, worker.why)
             self._bury(number, worker)
 
     def _on_report(self, message: Message) -> None:
