@@ -185,7 +185,7 @@ class Pool:
         worker = self._workers.get(number)
         if worker is None:
             return
-        if worker.status is not None:
+        if worker.status is not None or self._zygote is None:
             self._bury(number, worker)
             return
         self._loop.call_later(_REPORT_SECONDS, self._give_up_on, number)
@@ -240,8 +240,10 @@ class Pool:
         if self._is_stopping:
             return
         self._zygote = None
-        for worker in self._workers.values():
+        for number, worker in list(self._workers.items()):
             worker.why = worker.why or "its zygote ended"
+            if worker.channel.is_closed:
+                self._bury(number, worker)
         self._restart = self._loop.create_task(self._restart_zygote())
 
     async def _restart_zygote(self) -> None:
