@@ -19,16 +19,20 @@ class FakeCore:
         self.flows = {}
         self.mail = []
         self.broken = []
+        self.away = []
 
     def room(self):
         return self.capacity - len(self.flows)
 
     def load(self, rows, now_ms):
         self.flows.update((row.flow_id, row) for row in rows)
-        return [row.flow_id for row in rows if row.flow_id in self.broken]
+        return [(row.flow_id, "a gap") for row in rows if row.flow_id in self.broken]
 
     def deliver(self, flow_id, seen, messages, now_ms):
+        if flow_id in self.away:
+            return False
         self.mail.append((flow_id, seen, [body for _, _, body in messages]))
+        return True
 
     def take_batch(self, now_ms):
         return None
@@ -124,6 +128,24 @@ def test_mail_of_an_owned_flow_is_delivered_once(house, store):
     assert house.core.mail[2:] == [(fid(1), 3, ["c"])]
 
 
+def test_mail_that_the_core_could_not_take_is_offered_again(house, store):
+    store.commit(merge(created(fid(1), store.replica_id), message(fid(1), "a")))
+    house.core.away = [fid(1)]
+    house.poller.run_once()
+    house.core.away = []
+    house.poller.run_once()
+    assert house.core.mail == [(fid(1), 1, ["a"])]
+
+
+def test_a_flow_that_was_rolled_back_is_read_again_with_all_its_mail(house, store):
+    store.commit(merge(created(fid(1), store.replica_id), event(fid(1), 1), message(fid(1), "a")))
+    house.poller.run_once()
+    house.poller.reload([fid(1)])
+    house.poller.run_once()
+    assert len(house.core.flows[fid(1)].journal) == 1
+    assert house.core.mail == [(fid(1), 1, ["a"])] * 2
+
+
 def test_without_room_a_flow_with_mail_comes_in_all_the_same(house, store):
     house.core.capacity = 0
     store.commit(merge(created(fid(1)), created(fid(2)), message(fid(2))))
@@ -160,7 +182,7 @@ def test_a_flow_that_cannot_be_replayed_stays_owned(house, store, rows, caplog):
     house.poller.run_once()
     assert rows("SELECT owner FROM penstock_live") == [(store.replica_id,)]
     assert house.core.mail == []
-    assert "cannot be replayed" in caplog.text
+    assert "cannot be replayed and stays as it is: a gap" in caplog.text
 
 
 def test_a_fenced_replica_is_told_so(house, store, execute):

@@ -20,8 +20,8 @@ class Owner(Protocol):
     def room(self) -> int:
         """How many more flows it wants to own."""
 
-    def load(self, rows: list[Any], now_ms: int) -> list[bytes]:
-        """Take flows in by `LoadRow`; returns those that it could not replay."""
+    def load(self, rows: list[Any], now_ms: int) -> list[tuple[bytes, str]]:
+        """Take flows in by `LoadRow`; returns those that it could not replay, and why."""
 
 
 class Claims:
@@ -75,10 +75,10 @@ class Claims:
         if not flow_ids:
             return
         rows = self._store.load(flow_ids)
-        broken = self._core.load(list(rows), self._store.now())
-        for flow_id in broken:
+        broken = dict(self._core.load(list(rows), self._store.now()))
+        for flow_id, reason in broken.items():
             # It stays owned, so that nobody trips over it again; a restart tries once more.
-            _log.error("A flow cannot be replayed and stays where it is: %s", flow_id.hex()[:8])
+            _log.error("Flow …%s cannot be replayed and stays as it is: %s", flow_id.hex()[-8:], reason)
         self._inbox.open([row.flow_id for row in rows if row.mail and row.flow_id not in broken])
 
     def _can_run(self, graph_id: bytes) -> bool:

@@ -1,11 +1,12 @@
 """The thread that looks into the database for what others put there: mail, unowned flows, due timers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from queue import SimpleQueue
 
 from penstock.runtime.claims import Claims, Owner
 from penstock.runtime.inbox import Inbox
 from penstock.runtime.service import Service
-from penstock.store import Store
+from penstock.store import Outage, Store
 from penstock.store.rows import Look
 
 SHORTEST_WAIT_S = 0.005
@@ -43,21 +44,42 @@ class Poller(Service):
         self._on_work = on_work
         self._tick = tick
         self._wait_s = LONGEST_WAIT_S
+        # Put in by any thread, taken out by the poller's.
+        self._reloads: SimpleQueue[bytes] = SimpleQueue()
 
     def poke(self) -> None:
         """Look now. Any thread."""
         self.wake()
 
+    def reload(self, flow_ids: Iterable[bytes]) -> None:
+        """Have owned flows read again from the database, because the core rolled them back. Any thread."""
+        for flow_id in flow_ids:
+            self._reloads.put(flow_id)
+        self.wake()
+
     def run_once(self) -> float:
         """Look once and return the seconds until the next look."""
+        found = self._reload()
         look = self._store.look()
-        found = self._inbox.run_once() if look.has_own_mail else 0
+        if look.has_own_mail:
+            found += self._inbox.run_once()
         if self._can_claim(look):
             found += self._claims.run_once()
         if found:
             self._on_work()
         self._tick()
         return self._next_wait(look, is_busy=found > 0 or (look.has_ready and self._core.room() <= 0))
+
+    def _reload(self) -> int:
+        flow_ids = []
+        while not self._reloads.empty():
+            flow_ids.append(self._reloads.get())
+        try:
+            self._claims.load(flow_ids)
+        except Outage:
+            self.reload(flow_ids)
+            raise
+        return len(flow_ids)
 
     def _can_claim(self, look: Look) -> bool:
         is_due = look.wake_at is not None and look.wake_at <= self._store.now()

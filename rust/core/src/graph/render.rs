@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn every_node_and_edge_is_drawn() {
         let chart = mermaid(&Graph::compile(ORDER).unwrap(), "LR").unwrap();
-        let expected = r##"flowchart LR
+        let expected = r#"flowchart LR
     start((START))
     n0["split"]
     n1["pack (pack_item)"]
@@ -115,7 +115,7 @@ mod tests {
     n2 -->|"late #62; 3"| n3
     n2 -->|"default"| stop
     n3 --> stop
-"##;
+"#;
         assert_eq!(chart, expected);
     }
 
