@@ -22,7 +22,7 @@ use crate::flow::{Context, Flow, Status, TaskResult};
 use crate::graph::Graph;
 use crate::ids::{new_id, FlowId};
 use crate::lru::Lru;
-use crate::scheduler::{Scheduler, SlotOptions, Timers};
+use crate::scheduler::{Scheduler, SlotOptions, TaskKind, Timers};
 use crate::wire::{FrameReader, FrameWriter};
 
 pub use admit::{input_state, LoadedFlow};
@@ -177,6 +177,8 @@ pub struct Engine {
     by_workflow: FxHashMap<String, [u8; 32]>,
     tasks: FxHashMap<Arc<str>, u32>,
     known_tasks: BTreeSet<String>,
+    /// Set when every task name will do, as with a host's executor.
+    default_kind: Option<TaskKind>,
     flows: FxHashMap<Serial, Live>,
     index: FxHashMap<FlowId, Serial>,
     next_serial: Serial,
@@ -207,6 +209,7 @@ impl Engine {
             by_workflow: FxHashMap::default(),
             tasks: FxHashMap::default(),
             known_tasks: BTreeSet::new(),
+            default_kind: None,
             flows: FxHashMap::default(),
             index: FxHashMap::default(),
             next_serial: 1,
@@ -238,6 +241,16 @@ impl Engine {
     /// The flows it owns.
     pub fn owned(&self) -> Vec<FlowId> {
         self.index.keys().copied().collect()
+    }
+
+    /// Which of these flows it owns.
+    pub fn owned_of(&self, flows: &[FlowId]) -> Vec<FlowId> {
+        flows.iter().filter(|flow| self.index.contains_key(*flow)).copied().collect()
+    }
+
+    /// How many flows it wants to own at most.
+    pub fn capacity(&self) -> usize {
+        self.options.room
     }
 
     /// Reports the rest of the flow to whoever waits for it.

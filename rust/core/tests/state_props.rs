@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use num_bigint::BigInt;
 use penstock_core::json::{canonical, escape, object_fields, Json, Value};
 use penstock_core::number::Number;
-use penstock_core::state::{reduce, Changes, Delta, Reducer, Reducers, State};
+use penstock_core::state::{reduce, Change, Changes, Delta, Reducer, Reducers, State};
 use proptest::prelude::*;
 
 /// Every field is named after its reducer.
@@ -198,6 +198,23 @@ proptest! {
         prop_assert_eq!(&appended, &composed);
         prop_assert_eq!(&Delta::from_json(&composed.to_json()).unwrap(), &composed);
         prop_assert_eq!(State::from_json(&by_step.to_json()).unwrap(), by_step);
+    }
+
+    #[test]
+    fn compacting_is_neutral_on_every_base(
+        (reducer, base, adds) in prop_oneof![Just(Reducer::Add), reducer()].prop_flat_map(|r| {
+            (Just(r), prop::option::of(contribution(r)), prop::collection::vec(contribution(r), 2..6))
+        }),
+    ) {
+        let field = reducer.name();
+        let base: State = base.iter().map(|raw| (field.into(), value(raw))).collect();
+        let mut delta = Delta::default();
+        for raw in &adds {
+            delta.push(&[(field.into(), Change::Contribute(value(raw)))].into_iter().collect());
+        }
+        let folded = base.fold(&delta, &reducers()).unwrap();
+        delta.compact(&reducers());
+        prop_assert_eq!(base.fold(&delta, &reducers()).unwrap(), folded);
     }
 
     #[test]

@@ -87,6 +87,13 @@ impl Core {
         })
     }
 
+    fn set_default_kind(&self, py: Python<'_>, is_async: bool) -> PyResult<()> {
+        enter(py, || {
+            self.engine()?.set_default_kind(if is_async { TaskKind::Async } else { TaskKind::Sync });
+            Ok(())
+        })
+    }
+
     fn missing_tasks(&self, py: Python<'_>, graph_id: [u8; 32]) -> PyResult<Vec<String>> {
         enter(py, || Ok(self.engine()?.missing_tasks(&graph_id)))
     }
@@ -235,6 +242,16 @@ impl Core {
 
     fn load_now(&self, py: Python<'_>) -> PyResult<(usize, usize, usize)> {
         enter(py, || Ok(self.engine()?.load()))
+    }
+
+    fn capacity(&self, py: Python<'_>) -> PyResult<usize> {
+        enter(py, || Ok(self.engine()?.capacity()))
+    }
+
+    fn owned_of<'py>(&self, py: Python<'py>, flow_ids: Vec<Vec<u8>>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let asked = flow_ids.iter().map(|id| id_of(id)).collect::<PyResult<Vec<_>>>()?;
+        let owned = enter(py, || Ok(self.engine()?.owned_of(&asked)))?;
+        Ok(owned.iter().map(|id| PyBytes::new(py, id)).collect())
     }
 
     fn owned<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {

@@ -236,6 +236,14 @@ mod tests {
     }
 
     #[test]
+    fn sums_are_not_combined_where_a_float_below_rounds_each_of_them() {
+        let mut log = delta(&[r#"{"set":{"n":1}}"#, r#"{"set":{"n":1}}"#]);
+        log.compact(&reducers());
+        let base = State::from_json(r#"{"n":9007199254740992.0}"#).unwrap();
+        assert_eq!(base.fold(&log, &reducers()).unwrap(), base);
+    }
+
+    #[test]
     fn names_can_be_forgotten() {
         let mut log = delta(&[r#"{"set":{"n":1,"x":1}}"#]);
         log.without(&["n".into(), "absent".into()]);
