@@ -132,7 +132,7 @@ def show(outcome: Outcome, options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, with --strict 1 for damage, 2 for a flow that did not complete."""
+    """Run the command and return its exit code: 0, with --strict 1 for changed files, 2 for a flow that did not complete."""
     options = parse(arguments)
     wanted = make_input(options)
     try:
