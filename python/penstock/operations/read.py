@@ -11,6 +11,7 @@ from penstock._core import read_flow
 from penstock.errors import NotFound
 from penstock.operations.context import Context, unknown_flow
 from penstock.outcome import ErrorInfo, OpenInterrupt, Outcome, StepEvent, StepInfo
+from penstock.store.rows import InterruptFilter
 
 if TYPE_CHECKING:
     from penstock.store.rows import InterruptRow, LoadRow
@@ -85,7 +86,7 @@ def open_interrupts(context: Context, root_id: bytes, flow_id: bytes) -> tuple[O
     found: list[InterruptRow] = []
     cursor = None
     while True:
-        page = context.store.list_interrupts(root_id=root_id, limit=1_000, cursor=cursor)
+        page = context.store.list_interrupts(InterruptFilter(root_id=root_id), limit=1_000, cursor=cursor)
         found += page.items
         cursor = page.cursor
         if cursor is None:

@@ -132,6 +132,7 @@ def begin(settings: Settings) -> tuple[Replica, Context]:
         now=settings.clock,
     )
     try:
+        # Before the writer runs: this thread is the only one that writes.
         published = {name: replica.publish(name, definition) for name, definition in definitions.items()}
         replica.start_workers()
         _check_tasks(replica, published)

@@ -148,8 +148,8 @@ class Replica:
         for flow_id, message in report.broken:
             _log.error("Flow %s disagrees with its journal: %s", flow_id.hex()[:8], message)
         if report.reload:
-            self.poller.reload(report.reload)
-        if report.mail or self.waiters.wants_verdicts or self._has_backlog():
+            self._claims.reload(report.reload)
+        if report.mail or report.reload or self.waiters.wants_verdicts or self._has_backlog():
             self.poller.poke()
         self.loop.kick()
 
