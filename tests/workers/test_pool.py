@@ -107,15 +107,18 @@ def test_a_worker_killed_by_the_pool_says_why(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_process_left_behind_does_not_hide_the_end_of_its_worker() -> None:
+def test_a_process_left_behind_does_not_hide_the_end_of_its_worker(tmp_path: Path) -> None:
+    left_behind = tmp_path / "pid"
+
     async def scenario() -> None:
         async with running_pool() as driver:
             first = driver.up[0]
-            driver.pool.send(first, frames.steps(Step(1, "leave_a_process")))
+            driver.pool.send(first, frames.steps(Step(1, "leave_a_process", {"path": str(left_behind)})))
             await driver.until(lambda: first in driver.gone, "the end of the worker", deadline=5)
             assert driver.gone[first].exit_code == 1
 
     run(scenario())
+    os.kill(int(left_behind.read_text()), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("task", ["leave", "leave_async"])
