@@ -55,7 +55,8 @@ impl WorkerCodec {
     }
 
     #[staticmethod]
-    fn results<'py>(py: Python<'py>, items: Vec<Finished>) -> PyResult<Bound<'py, PyBytes>> {
+    #[expect(clippy::needless_pass_by_value, reason = "what crosses the boundary is owned")]
+    fn results(py: Python<'_>, items: Vec<Finished>) -> PyResult<Bound<'_, PyBytes>> {
         let mut writer = FrameWriter::new();
         for (dispatch, outcome, ran_us, changes, meta) in &items {
             let outcome = Outcome::from_byte(*outcome)
@@ -87,7 +88,7 @@ impl WorkerCodec {
     }
 }
 
-fn add_tuples<'py>(py: Python<'py>, items: &Bound<'py, PyList>, message: Message) -> PyResult<()> {
+fn add_tuples(py: Python<'_>, items: &Bound<'_, PyList>, message: Message) -> PyResult<()> {
     match message {
         Message::Steps(steps) => steps.into_iter().try_for_each(|step| items.append(step_tuple(py, step)?)),
         Message::Graph(number, reducers) => items.append((wire::GRAPH, number, reducers)),
@@ -101,7 +102,7 @@ fn add_tuples<'py>(py: Python<'py>, items: &Bound<'py, PyList>, message: Message
 
 /// `(STEP, dispatch, graph_no, attempt, step, created_at, step_created_at, deadline, flow_key, node, task,
 /// baggage, state, changes, calls)`; built by hand, since tuples of the bindings end at twelve members.
-fn step_tuple<'py>(py: Python<'py>, s: StepIn) -> PyResult<Bound<'py, PyTuple>> {
+fn step_tuple(py: Python<'_>, s: StepIn) -> PyResult<Bound<'_, PyTuple>> {
     fn any<'py>(py: Python<'py>, value: impl IntoPyObjectExt<'py>) -> PyResult<Bound<'py, PyAny>> {
         value.into_bound_py_any(py)
     }
