@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from penstock.store import open_store
 from tests.store.fakes import fid
 
+ROOT = Path(__file__).resolve().parents[2]
 ROWS = 200
 
 WRITE = f"""

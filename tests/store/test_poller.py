@@ -140,7 +140,7 @@ def test_mail_that_the_core_could_not_take_is_offered_again(house, store):
 def test_a_flow_that_was_rolled_back_is_read_again_with_all_its_mail(house, store):
     store.commit(merge(created(fid(1), store.replica_id), event(fid(1), 1), message(fid(1), "a")))
     house.poller.run_once()
-    house.poller.reload([fid(1)])
+    house.claims.reload([fid(1)])
     house.poller.run_once()
     assert len(house.core.flows[fid(1)].journal) == 1
     assert house.core.mail == [(fid(1), 1, ["a"])] * 2

@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from penstock.errors import EngineUnavailable
-from penstock.runtime.writer import Writer
+from penstock.runtime.writer import PUT_OFF_S, Writer
 from penstock.store import Outage, RefusedRow
 from penstock.store.batch import Committed, Fenced
 
@@ -114,6 +114,19 @@ def test_a_fenced_replica_drops_what_it_took():
     writer, reports, fenced = writer_of(FakeStore(Fenced(3)), core)
     drain(writer)
     assert (reports, fenced, core.log) == ([], [Fenced(3)], [])
+
+
+def test_a_unit_that_is_left_out_again_and_again_neither_spins_nor_holds_up_a_stop():
+    class Stubborn(FakeCore):
+        def committed(self, batch, refused_units, now_ms):
+            self.batches.append(batch)
+
+    store = FakeStore(*(Committed((1,)) for _ in range(100_000)))
+    writer, _, _ = writer_of(store, Stubborn(UnitsBatch(1)))
+    assert writer.run_once() == PUT_OFF_S
+    writer.start()
+    assert writer.stop(DEADLINE_S)
+    assert len(store.tried) < 100
 
 
 def test_calls_run_on_the_writer_s_thread_and_hand_back_what_they_made():

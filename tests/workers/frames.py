@@ -61,8 +61,18 @@ class Result:
     dispatch: int
     outcome: int
     ran_us: int
-    changes: dict[str, Any]
-    meta: dict[str, Any]
+    changes_text: str
+    meta_text: str
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.changes_text or "{}")
+        return found
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.meta_text or "{}")
+        return found
 
 
 class ResultReader:
@@ -95,7 +105,7 @@ def _results(frame: bytes) -> list[Result]:
         dispatch, outcome, ran_us = struct.unpack_from("<QBI", frame, at)
         changes, at = _take_text(frame, at + 13)
         meta, at = _take_text(frame, at)
-        found.append(Result(dispatch, outcome, ran_us, json.loads(changes or "{}"), json.loads(meta or "{}")))
+        found.append(Result(dispatch, outcome, ran_us, changes, meta))
     assert at == len(frame)
     return found
 

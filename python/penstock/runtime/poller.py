@@ -1,12 +1,11 @@
 """The thread that looks into the database for what others put there: mail, unowned flows, due timers."""
 
-from collections.abc import Callable, Iterable
-from queue import SimpleQueue
+from collections.abc import Callable
 
 from penstock.runtime.claims import Claims, Owner
 from penstock.runtime.inbox import Inbox
 from penstock.runtime.service import Service
-from penstock.store import Outage, Store
+from penstock.store import Store
 from penstock.store.rows import Look
 
 SHORTEST_WAIT_S = 0.005
@@ -44,22 +43,14 @@ class Poller(Service):
         self._on_work = on_work
         self._tick = tick
         self._wait_s = LONGEST_WAIT_S
-        # Put in by any thread, taken out by the poller's.
-        self._reloads: SimpleQueue[bytes] = SimpleQueue()
 
     def poke(self) -> None:
         """Look now. Any thread."""
         self.wake()
 
-    def reload(self, flow_ids: Iterable[bytes]) -> None:
-        """Have owned flows read again from the database, because the core rolled them back. Any thread."""
-        for flow_id in flow_ids:
-            self._reloads.put(flow_id)
-        self.wake()
-
     def run_once(self) -> float:
         """Look once and return the seconds until the next look."""
-        found = self._reload()
+        found = self._claims.load_again()
         look = self._store.look()
         if look.has_own_mail:
             found += self._inbox.run_once()
@@ -69,17 +60,6 @@ class Poller(Service):
             self._on_work()
         self._tick()
         return self._next_wait(look, is_busy=found > 0 or (look.has_ready and self._core.room() <= 0))
-
-    def _reload(self) -> int:
-        flow_ids = []
-        while not self._reloads.empty():
-            flow_ids.append(self._reloads.get())
-        try:
-            self._claims.load(flow_ids)
-        except Outage:
-            self.reload(flow_ids)
-            raise
-        return len(flow_ids)
 
     def _can_claim(self, look: Look) -> bool:
         is_due = look.wake_at is not None and look.wake_at <= self._store.now()

@@ -123,6 +123,10 @@ impl Core {
         })
     }
 
+    fn check_input(&self, py: Python<'_>, graph_id: [u8; 32], state: &str) -> PyResult<()> {
+        enter(py, || self.engine()?.check_state(&graph_id, state))
+    }
+
     fn watch(&self, py: Python<'_>, flow_id: &[u8]) -> PyResult<()> {
         let id = id_of(flow_id)?;
         enter(py, || {

@@ -60,6 +60,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Refuses a state that no flow of this graph could start from.
+    ///
+    /// # Errors
+    /// `invalid` naming what does not fit, `not_found` for an unknown graph.
+    pub fn check_state(&self, graph: &[u8; 32], input: &str) -> Result<()> {
+        let entry = self.by_id.get(graph).ok_or_else(|| Error::not_found("the graph was never added"))?;
+        input_state(input, entry.graph.reducers()).map(|_| ())
+    }
+
     fn check_input(&self, new: &NewFlow) -> Result<(Arc<GraphEntry>, State)> {
         let entry = self.by_id.get(&new.graph).cloned();
         let entry = entry
