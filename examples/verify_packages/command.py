@@ -99,7 +99,7 @@ def follow(engine: Engine, key: str) -> Outcome:
     try:
         while True:
             outcome = engine.poll(key, timeout=0.2)
-            progress.show(*count_branches(engine.history(key)))
+            progress.show(*count_branches(engine.history(key)), is_last=outcome.is_finished)
             if outcome.is_finished:
                 return outcome
     finally:

@@ -121,7 +121,7 @@ def test_a_killed_demo_goes_on_with_the_same_flow_and_verifies_nothing_twice(
     start_host: StartHost, command: list[str], tmp_path: Path, packages: Path, ledger: Ledger
 ) -> None:
     first = start_host(command)
-    ledger.wait_for(KILL_AFTER)
+    first.wait_for(lambda: len(ledger.entries()) >= KILL_AFTER, what=f"{KILL_AFTER} verified distributions")
     first.kill()
     finished = journaled_steps(tmp_path / "verify.db")
     eventually(lambda: not first.members(), what="the workers of the dead host to end")

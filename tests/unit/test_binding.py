@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Optional
+from typing import Any, Literal
 
 import pytest
 
@@ -34,7 +34,7 @@ class Order:
     lines: list[Line]
     note: str | None = None
     tags: dict[str, int] = field(default_factory=dict)
-    parent: Optional["Order"] = None
+    parent: Order | None = None
 
 
 class Colour(enum.Enum):
@@ -104,7 +104,7 @@ def test_a_mistyped_field_is_refused_by_its_path(annotation: Any, value: Any, me
 
 
 def test_an_absent_field_takes_the_default_or_is_named() -> None:
-    def task(a: int, b: int = 2, c: int | None = None, d: Optional[int] = 4) -> list[Any]:
+    def task(a: int, b: int = 2, c: int | None = None, d: int | None = 4) -> list[Any]:
         return [a, b, c, d]
 
     assert call(task, a=1) == [1, 2, None, 4]
@@ -127,7 +127,7 @@ def test_the_carrier_the_rest_and_positional_parameters() -> None:
 
 
 def test_a_carrier_that_only_a_type_checker_sees_is_found() -> None:
-    def task(f: "elsewhere.Flow", x: "elsewhere.Thing") -> Any:  # type: ignore[name-defined]  # noqa: F821
+    def task(f: elsewhere.Flow, x: elsewhere.Thing) -> Any:  # type: ignore[name-defined]  # noqa: F821
         return [type(f), x]
 
     assert call(task, x=1) == [Flow, 1]
@@ -165,9 +165,9 @@ def test_a_returned_mapping_is_merged_and_anything_else_refused() -> None:
 def test_async_functions_are_known_through_wrappers() -> None:
     async def task() -> None: ...
 
-    class Callable_:
+    class AsyncObject:
         async def __call__(self) -> None: ...
 
     assert is_async(task)
-    assert is_async(Callable_())
+    assert is_async(AsyncObject())
     assert not is_async(call)

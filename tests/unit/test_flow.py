@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from penstock.encoding import decode, encode
-from penstock.errors import Invalid, InterruptTimeout, InvalidState, SubgraphFailed
+from penstock.errors import InterruptTimeout, Invalid, InvalidState, SubgraphFailed
 from penstock.flow import Attempt, Flow, current_flow
 from penstock.workers.attempts import run_attempt
 from penstock.workers.tasks import Task
@@ -262,7 +262,11 @@ def test_another_call_at_an_answered_place_is_an_error_even_when_swallowed() -> 
 
 def test_failed_answers_are_raised() -> None:
     answered = [
-        {"kind": "subgraph", "target": "c", "error": {"code": "no_card", "message": "gone", "data": {"a": 1}}},
+        {
+            "kind": "subgraph",
+            "target": "c",
+            "error": {"code": "no_card", "message": "gone", "data": {"a": 1}},
+        },
         {"kind": "interrupt", "error": {"code": "interrupt_timeout", "message": ""}},
     ]
 

@@ -78,7 +78,9 @@ class Driver:
 
 
 @asynccontextmanager
-async def running_pool(spec: AppSpec = SAMPLE, *, workers: int = 1, threads: int = 1) -> AsyncIterator[Driver]:
+async def running_pool(
+    spec: AppSpec = SAMPLE, *, workers: int = 1, threads: int = 1
+) -> AsyncIterator[Driver]:
     driver = Driver()
     driver.pool = Pool(spec, workers=workers, threads=threads, **driver.callbacks)
     async with _started(driver):

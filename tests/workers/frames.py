@@ -86,7 +86,9 @@ class ResultReader:
     def feed(self, data: bytes) -> list[Result]:
         self._rest += data
         results: list[Result] = []
-        while len(self._rest) >= 4 and len(self._rest) >= 4 + (length := struct.unpack_from("<I", self._rest)[0]):
+        while len(self._rest) >= 4 and len(self._rest) >= 4 + (
+            length := struct.unpack_from("<I", self._rest)[0]
+        ):
             frame, self._rest = self._rest[4 : 4 + length], self._rest[4 + length :]
             self.frames += 1
             if frame[0] == 18:

@@ -27,7 +27,9 @@ def test_sync_and_async_tasks_run_in_batches() -> None:
             assert driver.table["double"] is False
             assert driver.table["double_async"] is True
             for place, worker in enumerate(driver.alive):
-                batch = [Step(1000 * place + n, ("double", "double_async")[n % 2], {"n": n}) for n in range(1000)]
+                batch = [
+                    Step(1000 * place + n, ("double", "double_async")[n % 2], {"n": n}) for n in range(1000)
+                ]
                 driver.pool.send(worker, frames.steps(*batch))
             await driver.until(lambda: len(driver.results) == 2000, "2000 results")
             for dispatch, result in driver.results.items():
@@ -38,6 +40,8 @@ def test_sync_and_async_tasks_run_in_batches() -> None:
 
 
 def test_a_worker_is_a_process_of_its_own_kind() -> None:
+    own_oom_score = int(Path("/proc/self/oom_score_adj").read_text())
+
     async def scenario() -> None:
         async with running_pool() as driver:
             driver.pool.send(driver.up[0], frames.steps(Step(1, "whoami")))
@@ -45,7 +49,7 @@ def test_a_worker_is_a_process_of_its_own_kind() -> None:
             assert found["pid"] == driver.pool.pids[driver.up[0]]
             assert found["ppid"] == driver.pool.zygote_pid
             assert found["session"] != os.getsid(0)
-            assert found["oom"] > int(Path("/proc/self/oom_score_adj").read_text())
+            assert found["oom"] > own_oom_score
             assert found["blas"] == os.environ.get("OPENBLAS_NUM_THREADS", "1")
             assert found["sockets"] <= 3  # its own, and what its event loop wakes itself with
 
@@ -103,15 +107,18 @@ def test_a_worker_killed_by_the_pool_says_why(tmp_path: Path) -> None:
     run(scenario())
 
 
-def test_a_process_left_behind_does_not_hide_the_end_of_its_worker() -> None:
+def test_a_process_left_behind_does_not_hide_the_end_of_its_worker(tmp_path: Path) -> None:
+    left_behind = tmp_path / "pid"
+
     async def scenario() -> None:
         async with running_pool() as driver:
             first = driver.up[0]
-            driver.pool.send(first, frames.steps(Step(1, "leave_a_process")))
+            driver.pool.send(first, frames.steps(Step(1, "leave_a_process", {"path": str(left_behind)})))
             await driver.until(lambda: first in driver.gone, "the end of the worker", deadline=5)
             assert driver.gone[first].exit_code == 1
 
     run(scenario())
+    os.kill(int(left_behind.read_text()), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("task", ["leave", "leave_async"])
@@ -119,7 +126,9 @@ def test_a_process_left_behind_does_not_hide_the_end_of_its_worker() -> None:
 def test_leaving_is_an_error_of_the_step(task: str, how: str, kind: str) -> None:
     async def scenario() -> None:
         async with running_pool() as driver:
-            driver.pool.send(driver.up[0], frames.steps(Step(1, task, {"how": how}), Step(2, "double", {"n": 1})))
+            driver.pool.send(
+                driver.up[0], frames.steps(Step(1, task, {"how": how}), Step(2, "double", {"n": 1}))
+            )
             failed, fine = await driver.result(1), await driver.result(2)
             assert (failed.outcome, failed.meta["type"], failed.meta["code"]) == (ERROR, kind, "error")
             assert fine.outcome == DONE
@@ -136,7 +145,11 @@ def test_an_exception_travels_with_its_class_and_the_frames_of_the_task() -> Non
                 driver.up[0], frames.steps(*(Step(n, "fail", {"kind": kind}) for n, kind in enumerate(kinds)))
             )
             permanent, limited, plain = [(await driver.result(n)).meta for n in range(3)]
-            assert (permanent["code"], permanent["class"], permanent["data"]) == ("no_card", "permanent", {"card": 7})
+            assert (permanent["code"], permanent["class"], permanent["data"]) == (
+                "no_card",
+                "permanent",
+                {"card": 7},
+            )
             assert (limited["class"], limited["retry_after_ms"]) == ("rate_limited", 1500)
             assert (plain["code"], plain["type"], plain["class"]) == ("error", "ValueError", "error")
             assert plain["message"] == "\ud800 is no text"
@@ -177,7 +190,8 @@ def test_calls_awaited_together_are_all_recorded_and_all_answered() -> None:
             calls = parked.meta["calls"]
             assert [call["input"]["name"] for call in calls] == ["a", "b"]
             answered = [
-                {"kind": "subgraph", "key": call["key"], "target": "child", "answer": call["input"]} for call in calls
+                {"kind": "subgraph", "key": call["key"], "target": "child", "answer": call["input"]}
+                for call in calls
             ]
             driver.pool.send(driver.up[0], frames.steps(Step(2, "ask_together", calls=answered)))
             done = await driver.result(2)
@@ -191,7 +205,9 @@ def test_frames_of_ten_megabytes_pass_both_ways() -> None:
     async def scenario() -> None:
         async with running_pool() as driver:
             text = "x" * (10 << 20)
-            driver.pool.send(driver.up[0], frames.steps(Step(1, "echo", {"text": text}), Step(2, "double", {"n": 2})))
+            driver.pool.send(
+                driver.up[0], frames.steps(Step(1, "echo", {"text": text}), Step(2, "double", {"n": 2}))
+            )
             assert (await driver.result(1)).changes["set"]["text"] == text
             assert (await driver.result(2)).outcome == DONE
 
@@ -224,7 +240,9 @@ def test_results_do_not_wait_for_a_long_task_behind_them(tmp_path: Path) -> None
         async with running_pool() as driver:
             gate, started = tmp_path / "gate", tmp_path / "started"
             state = {"path": str(gate), "started": str(started)}
-            driver.pool.send(driver.up[0], frames.steps(Step(1, "double", {"n": 1}), Step(2, "wait_for", state)))
+            driver.pool.send(
+                driver.up[0], frames.steps(Step(1, "double", {"n": 1}), Step(2, "wait_for", state))
+            )
             await driver.result(1)
             assert 2 not in driver.results
             gate.touch()
@@ -238,7 +256,9 @@ def test_stopping_drains(tmp_path: Path) -> None:
         gate, started = tmp_path / "gate", tmp_path / "started"
         async with running_pool(threads=2) as driver:
             state = {"path": str(gate), "started": str(started)}
-            driver.pool.send(driver.up[0], frames.steps(Step(1, "wait_for", state), Step(2, "double", {"n": 1})))
+            driver.pool.send(
+                driver.up[0], frames.steps(Step(1, "wait_for", state), Step(2, "double", {"n": 1}))
+            )
             await driver.until(started.exists, "the task")
             stopping = asyncio.create_task(driver.pool.stop(10))
             await driver.result(2)

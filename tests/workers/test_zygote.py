@@ -40,7 +40,9 @@ def host(*arguments: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-@pytest.mark.parametrize("how", [[str(SCRIPT)], ["-m", "tests.workers.scripts.host_script"]], ids=["file", "-m"])
+@pytest.mark.parametrize(
+    "how", [[str(SCRIPT)], ["-m", "tests.workers.scripts.host_script"]], ids=["file", "-m"]
+)
 def test_a_script_is_its_own_app_without_a_guard(how: list[str]) -> None:
     with host(*how, "--flag") as process:
         out, _ = process.communicate(timeout=30)
@@ -66,7 +68,9 @@ def test_a_zygote_that_is_killed_takes_its_workers_along_and_is_started_again() 
         async with running_pool(workers=2) as driver:
             zygote, first = driver.pool.zygote_pid, dict(driver.pool.pids)
             os.kill(zygote, signal.SIGKILL)
-            await driver.until(lambda: len(driver.gone) == 2 and len(driver.alive) == 2, "a new zygote's workers")
+            await driver.until(
+                lambda: len(driver.gone) == 2 and len(driver.alive) == 2, "a new zygote's workers"
+            )
             assert driver.pool.zygote_pid != zygote
             assert not any(map(is_running, first.values()))
             driver.pool.send(driver.alive[0], frames.steps(Step(1, "double", {"n": 1})))
@@ -132,7 +136,9 @@ def test_workers_that_die_before_they_are_up_are_not_started_in_a_spin() -> None
 def test_the_host_keeps_its_signals_threads_children_and_limits() -> None:
     def look() -> dict[str, Any]:
         return {
-            "handlers": [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)],
+            "handlers": [
+                signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+            ],
             "threads": threading.enumerate(),
             "children": children(os.getpid()),
             "digits": sys.get_int_max_str_digits(),
@@ -161,7 +167,7 @@ def test_an_app_in_a_function_cannot_be_found_and_the_refusal_says_what_to_do() 
 def test_an_address_is_read_and_a_wrong_one_refused() -> None:
     assert AppSpec.of("shop.tasks:app") == AppSpec("module", "shop.tasks", "app")
     for text in ("shop.tasks", "shop/tasks.py:app", ":app", "shop:"):
-        with pytest.raises(Invalid, match="package.module:attribute"):
+        with pytest.raises(Invalid, match=r"package\.module:attribute"):
             AppSpec.of(text)
 
 

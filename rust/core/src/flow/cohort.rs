@@ -128,11 +128,11 @@ impl Flow {
     fn close(&mut self, source: u64, effects: &mut Effects) -> Option<Cohort> {
         let cohort = self.cohorts.remove(&source)?;
         if cohort.arrived.len() + cohort.failed.len() < cohort.size as usize {
-            let mut closed = vec![source];
+            let (mut closed, mut dropped) = (vec![source], Vec::new());
             while let Some(inside) = closed.pop() {
                 let steps =
                     self.steps.values().filter(|step| step.branch.is_some_and(|b| b.cohort == inside));
-                effects.cancelled.extend(steps.map(|step| step.number));
+                dropped.extend(steps.map(|step| step.number));
                 let inner = self.cohorts.values().filter(|c| c.outer.is_some_and(|b| b.cohort == inside));
                 let inner: Vec<u64> = inner.map(|c| c.source).collect();
                 for source in inner {
@@ -140,10 +140,7 @@ impl Flow {
                     closed.push(source);
                 }
             }
-            effects.cancelled.sort_unstable();
-            for number in &effects.cancelled {
-                self.steps.remove(number);
-            }
+            self.drop_steps(dropped, effects);
         }
         Some(cohort)
     }

@@ -1,5 +1,6 @@
 //! What an attempt came to: the results that workers send, and the errors that stay.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use super::park::Call;
@@ -24,6 +25,17 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
+    /// The class as it is spelt on the wire and in the journal.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Retryable => "retryable",
+            Self::Permanent => "permanent",
+            Self::RateLimited => "rate_limited",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
     /// The class of that name; anything unknown is a plain error.
     pub fn parse(name: &str) -> Self {
         match name {
@@ -66,12 +78,39 @@ impl TaskError {
         matches!(self.class, ErrorClass::RateLimited | ErrorClass::Unavailable)
     }
 
+    /// Makes it fit into an event of `limit` bytes: first its data goes, then its texts are cut.
+    pub(super) fn fit(&mut self, limit: usize) {
+        let texts = self.message.len() + self.traceback.as_ref().map_or(0, String::len);
+        if self.data.as_ref().map_or(0, |data| data.raw().len()) + texts > limit {
+            self.data = None;
+        }
+        if texts > limit {
+            self.traceback = None;
+            let end = (0..=limit.min(self.message.len())).rev().find(|at| self.message.is_char_boundary(*at));
+            self.message.truncate(end.unwrap_or(0));
+        }
+    }
+
+    /// The members that only the journal keeps.
+    fn write_rest(&self, out: &mut String) {
+        if !matches!(self.class, ErrorClass::Error | ErrorClass::Retryable) {
+            let _ = write!(out, ",\"class\":\"{}\"", self.class.as_str());
+        }
+        if let Some(wait) = self.retry_after_ms {
+            let _ = write!(out, ",\"retry_after_ms\":{wait}");
+        }
+        if let Some(trace) = &self.traceback {
+            out.push_str(",\"traceback\":");
+            json::escape(trace, out);
+        }
+    }
+
     /// Reads the worker's description of an exception.
     ///
     /// # Errors
     /// `corrupt` when it is not one.
     pub fn from_meta(meta: &str) -> Result<Self> {
-        let mut error = Self::default();
+        let (mut error, mut retryable) = (Self::default(), false);
         for (name, value) in json::object_fields(meta)? {
             match &*name {
                 "code" => error.code = text(&value),
@@ -80,9 +119,13 @@ impl TaskError {
                 "traceback" => error.traceback = Some(text(&value)).filter(|text| !text.is_empty()),
                 "data" => error.data = Some(value).filter(|value| !value.is_null()),
                 "class" => error.class = ErrorClass::parse(&text(&value)),
+                "retryable" => retryable = value.raw() == "true",
                 "retry_after_ms" => error.retry_after_ms = value.raw().parse().ok(),
                 _ => {}
             }
+        }
+        if retryable && error.class == ErrorClass::Error {
+            error.class = ErrorClass::Retryable;
         }
         if error.code.is_empty() {
             return Err(Error::corrupt("an error without a code came from a worker"));
@@ -103,7 +146,8 @@ pub struct StepError {
 }
 
 impl StepError {
-    /// As the JSON that the `on_error` handler and `ErrorInfo` read. `with_traceback` for the journal only.
+    /// As the JSON that the `on_error` handler and `ErrorInfo` read. `with_traceback` for the journal only, which also
+    /// keeps the class and the wait.
     pub fn to_json(&self, flow_key: &str, with_traceback: bool) -> String {
         let mut out = String::from("{\"code\":");
         json::escape(&self.error.code, &mut out);
@@ -121,9 +165,8 @@ impl StepError {
         out.push_str(if self.error.class == ErrorClass::Retryable { "true" } else { "false" });
         out.push_str(",\"data\":");
         out.push_str(self.error.data.as_ref().map_or("null", Value::raw));
-        if let Some(trace) = self.error.traceback.as_ref().filter(|_| with_traceback) {
-            out.push_str(",\"traceback\":");
-            json::escape(trace, &mut out);
+        if with_traceback {
+            self.error.write_rest(&mut out);
         }
         out.push('}');
         out
@@ -134,22 +177,17 @@ impl StepError {
     /// # Errors
     /// `corrupt` when it is something else.
     pub fn from_json(value: &Value) -> Result<Self> {
-        let (mut node, mut step, mut retryable) = (Arc::from(""), 0, false);
+        let (mut node, mut step) = (Arc::from(""), 0);
         for (name, field) in json::object_fields(value.raw())? {
             match &*name {
                 "node" => node = text(&field).into(),
                 "step_key" => {
                     step = text(&field).rsplit('/').next().and_then(|n| n.parse().ok()).unwrap_or(0)
                 }
-                "retryable" => retryable = field.raw() == "true",
                 _ => {}
             }
         }
-        let mut error = TaskError::from_meta(value.raw())?;
-        if retryable {
-            error.class = ErrorClass::Retryable;
-        }
-        Ok(Self { error, node, step })
+        Ok(Self { error: TaskError::from_meta(value.raw())?, node, step })
     }
 }
 

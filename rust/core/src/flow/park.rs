@@ -76,6 +76,11 @@ impl Call {
         self.answer.is_none()
     }
 
+    /// Whether it is a question that has no answer yet.
+    pub fn is_open_interrupt(&self) -> bool {
+        self.kind == CallKind::Interrupt && self.is_open()
+    }
+
     /// Reads a call as a worker or the journal writes it.
     ///
     /// # Errors

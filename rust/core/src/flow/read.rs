@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::park::{Call, CallKind};
+use super::park::Call;
 use super::{Flow, Status, Step, StepError, View};
 use crate::graph::Graph;
 use crate::json::Value;
@@ -32,14 +32,10 @@ impl Flow {
 
     /// How it stands.
     pub fn status(&self) -> Status {
-        if self.status == Status::Running && self.has_open(CallKind::Interrupt) {
+        if self.status == Status::Running && self.open_interrupts > 0 {
             return Status::Interrupted;
         }
         self.status
-    }
-
-    fn has_open(&self, kind: CallKind) -> bool {
-        self.steps.values().any(|step| step.calls.iter().any(|call| call.kind == kind && call.is_open()))
     }
 
     /// Why it failed.

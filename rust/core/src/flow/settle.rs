@@ -100,7 +100,7 @@ impl Flow {
         not_before: i64,
         context: &Context<'_>,
     ) -> std::result::Result<(Next, State), TaskError> {
-        check_size(changes, context.max_event_bytes)?;
+        check_size(changes, 0, context.max_event_bytes)?;
         let after = self.state_after(step, changes)?;
         let route = self.route_done(step, &after, goto, not_before)?;
         Ok((Next::new(route), after))
@@ -234,7 +234,13 @@ impl Flow {
         Err(error)
     }
 
-    pub(super) fn settle_failure(&self, step: &Step, error: TaskError, context: &Context<'_>) -> EventBody {
+    pub(super) fn settle_failure(
+        &self,
+        step: &Step,
+        mut error: TaskError,
+        context: &Context<'_>,
+    ) -> EventBody {
+        error.fit(context.max_event_bytes);
         if let Some((not_before, attempt)) = self.plan_retry(step, &error, context) {
             let error = Some(self.place(step, error));
             return EventBody::Retry { changes: Changes::default(), error, not_before, attempt };
@@ -281,7 +287,7 @@ impl Flow {
         delay_ms: u64,
         context: &Context<'_>,
     ) -> EventBody {
-        if let Err(error) = check_size(changes, context.max_event_bytes) {
+        if let Err(error) = check_size(changes, 0, context.max_event_bytes) {
             return self.settle_failure(step, error, context);
         }
         let not_before = later(context.now_ms, delay_ms);
@@ -305,10 +311,14 @@ impl Flow {
             .filter_map(|call| call.payload.as_ref())
             .map(|value| value.raw().len())
             .sum::<usize>();
-        if let Err(error) = check_size(changes, context.max_event_bytes.saturating_sub(bytes)) {
+        if let Err(error) = check_size(changes, bytes, context.max_event_bytes) {
             return self.settle_failure(step, error, context);
         }
         for call in &mut calls {
+            if call.kind == CallKind::Sleep {
+                // Whatever cannot be read as a wait is none: nothing else would ever answer a sleep.
+                call.wait_ms.get_or_insert(0);
+            }
             call.due = call.wait_ms.take().map(|wait| context.now_ms.saturating_add_unsigned(wait));
             if matches!(call.kind, CallKind::Interrupt | CallKind::Subgraph) {
                 call.id = Some((context.new_id)());
@@ -318,14 +328,16 @@ impl Flow {
     }
 }
 
-fn check_size(changes: &Changes, limit: usize) -> std::result::Result<(), TaskError> {
-    let bytes = changes.iter().map(|(field, change)| field.len() + change_bytes(change)).sum::<usize>();
+/// Refuses an event that holds too much: its changes and `more` bytes beside them.
+fn check_size(changes: &Changes, more: usize, limit: usize) -> std::result::Result<(), TaskError> {
+    let bytes =
+        more + changes.iter().map(|(field, change)| field.len() + change_bytes(change)).sum::<usize>();
     if bytes <= limit {
         return Ok(());
     }
     Err(TaskError::engine(
         "payload_too_large",
-        format!("the step changed {bytes} bytes of state and {limit} are allowed; store the data elsewhere and keep its address"),
+        format!("the step hands over {bytes} bytes and {limit} are allowed; store the data elsewhere and keep its address"),
     ))
 }
 

@@ -52,6 +52,8 @@ impl Flow {
             let step = self.read_step(&Members(json::object_fields(value.raw())?))?;
             self.steps.insert(step.number, step);
         }
+        let calls = self.steps.values().flat_map(|step| &step.calls);
+        self.open_interrupts = calls.filter(|call| call.is_open_interrupt()).count();
         self.output = fields.get("output").map(|value| State::from_json(value.raw())).transpose()?;
         self.error = fields.get("error").map(StepError::from_json).transpose()?;
         self.cancel_reason = fields.text("cancel_reason");
