@@ -324,34 +324,37 @@ impl Building {
         self.unit_of.contains_key(flow)
     }
 
-    /// Puts the rows of refused units in front of everything that was added since.
+    /// Puts the rows of refused units in front of everything that was added since. Every flow keeps the order of its
+    /// rows, and what was one unit stays one.
     pub fn put_back(&mut self, items: Vec<Item>, after: Vec<(u32, FlowId, After)>) {
-        let later = std::mem::take(self);
-        for (items, after) in [(items, after), (later.items, later.after)] {
-            let mut groups: FxHashMap<u32, Group> = FxHashMap::default();
-            let mut order = Vec::new();
-            let mut touch = |unit: u32, groups: &mut FxHashMap<u32, Group>| {
-                groups.entry(unit).or_insert_with(|| {
-                    order.push(unit);
-                    Group::default()
-                });
-            };
-            for item in items {
-                touch(item.unit, &mut groups);
-                if let Some(group) = groups.get_mut(&item.unit) {
-                    group.push(item.flow, item.claims, item.op);
-                }
-            }
-            for (unit, flow, what) in after {
-                touch(unit, &mut groups);
-                if let Some(group) = groups.get_mut(&unit) {
-                    group.after(flow, what);
-                }
-            }
-            for unit in order {
-                self.push(groups.remove(&unit).unwrap_or_default());
-            }
+        let mut later = std::mem::take(self);
+        let (mut later_items, mut later_after) =
+            (std::mem::take(&mut later.items), std::mem::take(&mut later.after));
+        for unit in units_of(&mut later_items, &mut later_after) {
+            *unit = later.find(*unit);
         }
+        self.absorb(items, after);
+        self.absorb(later_items, later_after);
+    }
+
+    /// Adds rows whose units are known.
+    fn absorb(&mut self, mut items: Vec<Item>, mut after: Vec<(u32, FlowId, After)>) {
+        let mut units: FxHashMap<u32, u32> = FxHashMap::default();
+        let mut place = |building: &mut Self, unit: u32, flow: FlowId| {
+            let at = building.unit(flow);
+            let first = *units.entry(unit).or_insert(at);
+            building.union(first, at)
+        };
+        for item in &mut items {
+            item.unit = place(self, item.unit, item.flow);
+            self.events += 1;
+            self.bytes += item.op.bytes();
+        }
+        for (unit, flow, _) in &mut after {
+            *unit = place(self, *unit, *flow);
+        }
+        self.items.append(&mut items);
+        self.after.append(&mut after);
     }
 
     /// Closes it; `seen` says how much mail the owner of a flow has read by now.
@@ -359,9 +362,7 @@ impl Building {
         let mut numbers: FxHashMap<u32, u32> = FxHashMap::default();
         let mut items = std::mem::take(&mut self.items);
         let mut after = std::mem::take(&mut self.after);
-        for unit in
-            items.iter_mut().map(|item| &mut item.unit).chain(after.iter_mut().map(|(unit, _, _)| unit))
-        {
+        for unit in units_of(&mut items, &mut after) {
             let root = self.find(*unit);
             let next = numbers.len() as u32;
             *unit = *numbers.entry(root).or_insert(next);
@@ -371,6 +372,7 @@ impl Building {
                 item.seen = seen(&item.flow);
             }
         }
+        fold_row_operations(&mut items);
         Batch { number, units: numbers.len() as u32, items, after }
     }
 
@@ -392,11 +394,40 @@ impl Building {
         root
     }
 
+    /// Makes one unit of two. The older index stays the root, so that a flow that many others join is found at once.
     fn union(&mut self, a: u32, b: u32) -> u32 {
         let (a, b) = (self.find(a), self.find(b));
-        self.parent[b as usize] = a;
-        a
+        self.parent[a.max(b) as usize] = a.min(b);
+        a.min(b)
     }
+}
+
+fn units_of<'a>(
+    items: &'a mut [Item],
+    after: &'a mut [(u32, FlowId, After)],
+) -> impl Iterator<Item = &'a mut u32> {
+    items.iter_mut().map(|item| &mut item.unit).chain(after.iter_mut().map(|(unit, _, _)| unit))
+}
+
+/// Leaves one operation a row: of several statuses the last, and neither a status nor a calm beside a stop. The
+/// database runs the statements of a batch kind by kind, so an older status would undo the stop.
+fn fold_row_operations(items: &mut Vec<Item>) {
+    let (mut told, mut calmed) = (FxHashSet::default(), FxHashSet::default());
+    let mut keeps: Vec<bool> = items
+        .iter()
+        .rev()
+        .map(|item| match item.op {
+            Op::Stop(_) => {
+                told.insert(item.flow);
+                calmed.insert(item.flow);
+                true
+            }
+            Op::Status { .. } => told.insert(item.flow),
+            Op::Calm => calmed.insert(item.flow),
+            _ => true,
+        })
+        .collect();
+    items.retain(|_| keeps.pop().unwrap_or(true));
 }
 
 impl Batch {
@@ -436,12 +467,18 @@ mod tests {
         group.push([flow; 16], 1, Op::Calm);
     }
 
+    fn close(group: &mut Group, flow: u8) {
+        group.push([flow; 16], 1, Op::CloseInterrupt { id: [flow; 16] });
+    }
+
     #[test]
     fn groups_that_share_a_flow_are_one_unit() {
         let mut building = Building::default();
         for flows in [&[1, 2][..], &[3], &[2, 4], &[5]] {
             let mut group = Group::default();
-            flows.iter().for_each(|flow| calm(&mut group, *flow));
+            for flow in flows {
+                close(&mut group, *flow);
+            }
             building.push(group);
         }
         let batch = building.close(1, |_| 0);
@@ -467,6 +504,54 @@ mod tests {
         assert_eq!(batch.units, 1);
         assert!(matches!(batch.items[0].op, Op::Calm));
         assert_eq!(batch.items[1].seen, 9);
+    }
+
+    fn told(group: &mut Group, flow: u8, status: &'static str) {
+        group.push([flow; 16], 1, Op::Status { status, position: String::new(), at: 0 });
+    }
+
+    #[test]
+    fn a_unit_that_is_put_back_keeps_the_order_of_every_flows_rows() {
+        let mut building = Building::default();
+        for flow in [1, 2] {
+            let mut group = Group::default();
+            close(&mut group, flow);
+            building.push(group);
+        }
+        let mut both = Group::default();
+        both.push([1; 16], 1, Op::Calm);
+        both.push([2; 16], 1, Op::Calm);
+        building.push(both);
+        building.put_back(Vec::new(), Vec::new());
+        let batch = building.close(1, |_| 0);
+        assert_eq!(batch.units, 1);
+        let calms: Vec<bool> = batch.items.iter().map(|item| matches!(item.op, Op::Calm)).collect();
+        assert_eq!(calms, [false, false, true, true]);
+    }
+
+    #[test]
+    fn a_batch_has_one_operation_a_row() {
+        let mut building = Building::default();
+        let mut group = Group::default();
+        calm(&mut group, 1);
+        told(&mut group, 1, "interrupted");
+        told(&mut group, 1, "running");
+        told(&mut group, 2, "interrupted");
+        calm(&mut group, 2);
+        let row = StopRow { status: "failed", output: "{}".into(), error: None, cancel_reason: None, at: 0 };
+        group.push([2; 16], 1, Op::Stop(Box::new(row)));
+        building.push(group);
+        let batch = building.close(1, |_| 0);
+        let names: Vec<_> = batch
+            .items
+            .iter()
+            .map(|item| match item.op {
+                Op::Status { status, .. } => status,
+                Op::Stop(_) => "stop",
+                _ => "calm",
+            })
+            .collect();
+        assert_eq!(names, ["calm", "running", "stop"]);
     }
 
     #[test]

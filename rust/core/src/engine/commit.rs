@@ -49,13 +49,18 @@ pub struct Report {
 impl Engine {
     /// Whether there is something to write.
     pub fn has_batch(&self) -> bool {
-        self.pending.front().is_some_and(|building| !building.is_empty())
+        self.pending.iter().any(|building| !building.is_empty())
     }
 
     /// Everything that waits to be written, up to the limits of one batch. The next one is taken when this one
     /// was answered.
     pub fn take_batch(&mut self) -> Option<Batch> {
-        let building = self.pending.pop_front().filter(|building| !building.is_empty())?;
+        let building = loop {
+            let building = self.pending.pop_front()?;
+            if !building.is_empty() {
+                break building;
+            }
+        };
         let number = self.next_batch;
         self.next_batch += 1;
         let seen = |flow: &FlowId| {
