@@ -17,7 +17,8 @@ export PYO3_PYTHON := $(abspath $(BIN)/python)
 export VIRTUAL_ENV := $(abspath $(VENV))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo build test check rust-test python-test bench wheel format clean
+.PHONY: help demo build test check check-format check-lint check-types check-stub check-rust
+.PHONY: rust-test python-test bench wheel format clean
 .DEFAULT_GOAL := help
 
 help: ## Show these commands.
@@ -46,12 +47,22 @@ demo: build ## Verify every Python distribution of this machine with a durable w
 test: build wheel $(VENV)/.dev ## Run make check, the Rust tests and the Python tests; end with a summary.
 	@$(BIN)/python tools/run_tests.py
 
-check: build $(VENV)/.dev ## Format, lints, types, stubs: what pre-commit and CI run.
+check: check-format check-lint check-types check-stub check-rust ## Format, lints, types, stub: what pre-commit and CI run.
+
+check-format: $(VENV)/.dev
 	$(BIN)/ruff format --check $(CHECKED)
+
+check-lint: $(VENV)/.dev
 	$(BIN)/ruff check $(CHECKED)
+
+check-types: $(VENV)/.dev
 	$(BIN)/mypy
-	$(BIN)/mypy tests/support examples benches/python tools
+	$(BIN)/mypy tests/support tests/acceptance examples benches tools
+
+check-stub: build $(VENV)/.dev
 	$(BIN)/stubtest --mypy-config-file pyproject.toml penstock._core
+
+check-rust:
 	cargo fmt --all --check
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 

@@ -87,7 +87,7 @@ def main() -> int:
     PYTEST_REPORT.unlink(missing_ok=True)
     make = ["make", "--no-print-directory"]
     results = [
-        run_stage("checks", [*make, "check"], count_nothing),
+        run_stage("checks", [*make, "--keep-going", "check"], count_nothing),
         run_stage("Rust tests", [*make, "rust-test"], count_cargo),
         run_stage(
             "Python tests", [sys.executable, "-m", "pytest", f"--junitxml={PYTEST_REPORT}"], count_pytest

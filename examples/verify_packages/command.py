@@ -99,7 +99,7 @@ def follow(engine: Engine, key: str) -> Outcome:
     try:
         while True:
             outcome = engine.poll(key, timeout=0.2)
-            progress.show(*count_branches(engine.history(key)))
+            progress.show(*count_branches(engine.history(key)), is_last=outcome.is_finished)
             if outcome.is_finished:
                 return outcome
     finally:
@@ -132,7 +132,7 @@ def show(outcome: Outcome, options: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, with --strict 1 for damage, 2 for a flow that did not complete."""
+    """Run the command and return its exit code: 0, with --strict 1 for changed files, 2 for a flow that did not complete."""
     options = parse(arguments)
     wanted = make_input(options)
     try:

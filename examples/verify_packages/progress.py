@@ -29,11 +29,12 @@ class Progress:
         self.shown_at = float("-inf")
         self.shown = ""
 
-    def show(self, done: int, total: int) -> None:
-        """Show the numbers, unless they were shown a moment ago."""
+    def show(self, done: int, total: int, *, is_last: bool = False) -> None:
+        """Show the numbers, unless they were shown a moment ago; the last ones always."""
         text = self.render(done, total)
         now = time.monotonic()
-        if text == self.shown or (not self.is_terminal and now - self.shown_at < self.line_interval):
+        is_soon = not self.is_terminal and now - self.shown_at < self.line_interval
+        if text == self.shown or (is_soon and not is_last):
             return
         self.stream.write(f"\r\033[K{text}" if self.is_terminal else f"{text}\n")
         self.stream.flush()

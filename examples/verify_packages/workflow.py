@@ -69,7 +69,7 @@ def note_unlisted(distribution: dict[str, str], on_error: dict[str, Any]) -> dic
 def summarise(flow: Flow) -> dict[str, Any]:
     """Join: by now the reducers have put the branches together."""
     is_intact = not (flow.get("mismatches") or flow.get("missing") or flow.get("failed"))
-    return {"verdict": "intact" if is_intact else "damaged"}
+    return {"verdict": "intact" if is_intact else "changed"}
 
 
 @app.task

@@ -1,1 +1,49 @@
-"""Penstock: durable workflows inside your Python process."""
+"""Durable workflow orchestration embedded in your Python process.
+
+Task authors need the light names below, which load no database driver and no telemetry. `Engine` is loaded when it is
+first named.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from penstock import errors
+from penstock.app import App
+from penstock.flow import Flow, current_flow
+from penstock.graph import END, First, Graph, Retry, Tolerate
+from penstock.outcome import Outcome
+
+if TYPE_CHECKING:
+    from penstock.engine import Engine
+
+__version__ = "0.1.0"
+__all__ = [
+    "END",
+    "App",
+    "Engine",
+    "First",
+    "Flow",
+    "Graph",
+    "Outcome",
+    "Retry",
+    "Tolerate",
+    "current_flow",
+    "errors",
+]
+
+# Names that only a host process needs, with the module that each one loads.
+_HOST_NAMES = {"Engine": "penstock.engine"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOST_NAMES:
+        raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+    value = getattr(import_module(_HOST_NAMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOST_NAMES})

@@ -134,6 +134,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 def _resolve(target: Any, hint: Any) -> Any:
     if not isinstance(hint, str):
         return hint
+    hint = hint.strip("'\"")  # quoted although all annotations are texts
     module = sys.modules.get(getattr(target, "__module__", ""))
     try:
         return eval(hint, vars(module) if module else {})

@@ -7,14 +7,18 @@ to it and its place there: `@2.1:0` is the first call of the first child of the 
 
 from __future__ import annotations
 
-import asyncio
+import sys
 from collections import Counter
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from penstock.encoding import Json, decode, encode
 from penstock.errors import CallOrder, InterruptTimeout, SubgraphFailed
 
-Task = asyncio.Task[object]
+if TYPE_CHECKING:
+    import asyncio
+
+    Task = asyncio.Task[object]
 
 
 class Park(BaseException):
@@ -95,10 +99,7 @@ class Calls:
                 task.exception()
 
     def _path(self) -> str:
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:
-            return ""
+        task = _current_task() if self._paths else None
         return self._paths.get(task, "") if task is not None else ""
 
     def _answered(self, key: str | None, place: int) -> dict[str, Json] | None:
@@ -139,6 +140,18 @@ class Calls:
         )
         self.failure = self.failure or error
         raise error
+
+
+def _current_task() -> Task | None:
+    """The asyncio task that runs here; asyncio is not loaded to learn that there is none."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:
+        return None
+    try:
+        task: Task | None = asyncio.current_task()
+    except RuntimeError:
+        return None
+    return task
 
 
 def _call_text(kind: str, target: str | None) -> str:

@@ -100,7 +100,7 @@ def _encode_rare(value: Json, what: str, error: TypeError | ValueError) -> str:
     """Write what the fast encoder gave up on, when that was only the length of an integer."""
     reason = str(error)
     if "digits" not in reason:
-        if "float" in reason:
+        if "Out of range" in reason:
             reason = "NaN and infinities have no form in JSON; write None or a str"
         raise InvalidState(f"{what} cannot be stored: {reason}") from None
     out: list[str] = []

@@ -7,13 +7,13 @@ of seconds outside, whole milliseconds inside.
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias, TypedDict
 
+from penstock.encoding import encode
 from penstock.errors import Invalid
 from penstock.outcome import Json
 
@@ -66,35 +66,15 @@ def encode_object(value: Mapping[str, Json], what: str) -> bytes:
     """Encode a JSON mapping, such as a state, as ASCII bytes.
 
     Raises:
-        Invalid: `value` is no mapping with string keys, or holds what JSON cannot; the message names the place.
+        Invalid: `value` is no mapping with string keys.
+        InvalidState: It holds what JSON has no form for; the message says what to write instead.
     """
     if not isinstance(value, Mapping):
         raise Invalid(f"{what} is {_brief(value)}: give a mapping of field names to JSON values")
     for key in value:
         if not isinstance(key, str):
             raise Invalid(f"{what} has the key {key!r}: field names are strings")
-    plain = value if isinstance(value, dict) else dict(value)
-    try:
-        return json.dumps(plain, allow_nan=False, separators=(",", ":")).encode("ascii")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise Invalid(_first_obstacle(plain, what) or f"{what} is not JSON: {error}") from error
-
-
-def _first_obstacle(value: object, place: str, depth: int = 0) -> str | None:
-    """Say where in `value` the first thing stands that JSON cannot hold."""
-    if depth > 200:
-        return f"{place} is nested too deeply, or contains itself"
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{place} is {value!r}: JSON has no such number, store null or a string"
-    if value is None or isinstance(value, (str, int, float)):
-        return None
-    if isinstance(value, dict):
-        found = (_first_obstacle(v, f"{place}[{k!r}]", depth + 1) for k, v in value.items())
-    elif isinstance(value, (list, tuple)):
-        found = (_first_obstacle(v, f"{place}[{i}]", depth + 1) for i, v in enumerate(value))
-    else:
-        return f"{place} is {_brief(value)}, which JSON cannot hold: convert it to a string, a number, a list or a dict"
-    return next((obstacle for obstacle in found if obstacle), None)
+    return encode(dict(value), what).encode("ascii")
 
 
 def _brief(value: object) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
-# Whatever `json.loads` returns; the one place where `Any` is meant.
-Json: TypeAlias = Any
+from penstock.encoding import Json as Json
+
 Row = TypeVar("Row")
 
 #: Every status of a flow.

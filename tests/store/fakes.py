@@ -64,7 +64,7 @@ class FakeBatch:
         rows += [(f, owner, claims, None) for f, owner, claims in self.calmed]
         return [(self.unit(f), f, owner, claims, mail) for f, owner, claims, mail in rows]
 
-    def without(self, units: list[int]) -> "FakeBatch":
+    def without(self, units: set[int]) -> "FakeBatch":
         kept: dict[str, Any] = {
             name: [row for row in getattr(self, name) if self.unit(row[at]) not in units]
             for name, at in _FLOW_AT.items()
@@ -74,7 +74,7 @@ class FakeBatch:
     def split(self) -> "tuple[FakeBatch, FakeBatch] | None":
         units = self.units_present()
         middle = len(units) // 2
-        return (self.without(units[middle:]), self.without(units[:middle])) if middle else None
+        return (self.without(set(units[middle:])), self.without(set(units[:middle]))) if middle else None
 
 
 def merge(*batches: FakeBatch) -> FakeBatch:

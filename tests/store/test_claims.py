@@ -33,7 +33,9 @@ def test_a_claim_counts_and_names_its_owner(store, rows):
 
 def test_without_room_only_flows_with_mail_are_claimed(store):
     store.commit(
-        merge(created(fid(1)), created(fid(2)), created(fid(3), ready_at=None, wake_at=T0 + 9), message(fid(3)))
+        merge(
+            created(fid(1)), created(fid(2)), created(fid(3), ready_at=None, wake_at=T0 + 9), message(fid(3))
+        )
     )
     assert taken(store.claim(0)) == [3]
     assert taken(store.claim(9)) == [1, 2]
@@ -149,13 +151,19 @@ def test_a_message_kept_for_later_does_not_wake_a_released_flow_but_is_read_agai
             "SELECT flow_id FROM penstock_live WHERE owner IS NULL AND wake_at <= 7 ORDER BY wake_at",
             "penstock_live_wake",
         ),
-        ("SELECT flow_id, mail FROM penstock_live WHERE owner = 7 AND mail_at IS NOT NULL", "penstock_live_mail"),
+        (
+            "SELECT flow_id, mail FROM penstock_live WHERE owner = 7 AND mail_at IS NOT NULL",
+            "penstock_live_mail",
+        ),
         ("UPDATE penstock_live SET owner = NULL WHERE owner = 7", "penstock_live_owner"),
         (
             "SELECT seq FROM penstock_inbox WHERE flow_id = x'00' AND seq > 1 AND answered_at IS NULL ORDER BY seq",
             "penstock_inbox_unread",
         ),
-        ("SELECT * FROM penstock_inbox WHERE answered_at < 7 ORDER BY answered_at", "penstock_inbox_answered"),
+        (
+            "SELECT * FROM penstock_inbox WHERE answered_at < 7 ORDER BY answered_at",
+            "penstock_inbox_answered",
+        ),
     ],
 )
 def test_every_poll_is_served_by_an_index_and_sorts_nothing(store, rows, query, index):

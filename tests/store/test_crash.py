@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from penstock.store import open_store
 from tests.store.fakes import fid
 
+ROOT = Path(__file__).resolve().parents[2]
 ROWS = 200
 
 WRITE = f"""
@@ -36,7 +38,9 @@ while True:
 
 @pytest.mark.parametrize("when", ["1", "100", "200", "whenever"])
 def test_a_kill_in_mid_commit_leaves_all_or_nothing(path, rows, when):
-    writer = subprocess.Popen([sys.executable, "-c", WRITE, f"sqlite:///{path}", when], stdout=subprocess.PIPE)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITE, f"sqlite:///{path}", when], stdout=subprocess.PIPE
+    )
     acknowledged = 0
     for line in writer.stdout:
         acknowledged = int(line)

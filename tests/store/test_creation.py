@@ -8,7 +8,9 @@ from penstock.store.rows import Created, NewFlow
 from tests.store.fakes import created, event_row, fid, flow_row, live_row, stopped
 
 
-def new(number, *, idempotency_key=None, idempotency_hash=None, business_key=None, is_next_turn=False, **columns):
+def new(
+    number, *, idempotency_key=None, idempotency_hash=None, business_key=None, is_next_turn=False, **columns
+):
     return NewFlow(
         flow_row(fid(number), **columns),
         live_row(fid(number)),

@@ -100,6 +100,16 @@ def test_leaving_releases_everything_and_suspects_nobody(store, clock, rows):
     assert rows("SELECT count(*) FROM penstock_replicas") == [(0,)]
 
 
+def test_leaving_twice_or_after_the_end_does_nothing(store):
+    store.leave()
+    assert store.leave() == 0
+    store.register()
+    store.close()
+    assert store.leave() == 0
+    with pytest.raises(EngineUnavailable, match="was closed"):
+        store.look()
+
+
 def test_a_lease_is_renewed_until_the_replica_is_declared_dead(store, clock, rows, execute):
     clock.ms += 5_000
     assert store.renew_lease(30_000)

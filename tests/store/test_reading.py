@@ -98,14 +98,20 @@ def test_a_filter_keeps_what_it_says(store, execute, which, expected):
 
 def test_open_questions_are_listed_over_all_flows(store):
     def ask(number, flow, node, key=None):
-        return FakeBatch(interrupts=[(fid(number), fid(flow), fid(1), 1, node, "interrupt", key, "{}", T0, None)])
+        return FakeBatch(
+            interrupts=[(fid(number), fid(flow), fid(1), 1, node, "interrupt", key, "{}", T0, None)]
+        )
 
     store.commit(
-        merge(with_flow(1), with_flow(2, workflow="v"), ask(11, 1, "a"), ask(12, 2, "b", "k"), ask(13, 1, "b"))
+        merge(
+            with_flow(1), with_flow(2, workflow="v"), ask(11, 1, "a"), ask(12, 2, "b", "k"), ask(13, 1, "b")
+        )
     )
 
     def asked(**which):
-        return [int.from_bytes(row.interrupt_id) for row in store.list_interrupts(InterruptFilter(**which)).items]
+        return [
+            int.from_bytes(row.interrupt_id) for row in store.list_interrupts(InterruptFilter(**which)).items
+        ]
 
     assert asked() == [13, 12, 11]
     assert asked(node="b") == [13, 12]

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.support.waiting import eventually
@@ -41,16 +41,21 @@ class Host:
         """Everything it has printed so far."""
         return self.output_path.read_text(encoding="utf-8", errors="replace")
 
-    def wait_for_output(self, text: str, *, deadline: float = 30.0) -> str:
-        """Wait until `text` stands in the output; a host that has ended cannot print it any more."""
+    def wait_for(self, fact: Callable[[], object], *, what: str, deadline: float = 30.0) -> None:
+        """Wait until `fact` is truthy; a host that has ended cannot make it so any more."""
 
-        def printed() -> str:
+        def is_so() -> bool:
             has_ended = self.process.poll() is not None
-            output = self.output()
-            assert text in output or not has_ended, f"the host ended without {text!r}:\n{output}"
-            return output if text in output else ""
+            answer = bool(fact())
+            assert answer or not has_ended, f"the host ended before {what}:\n{self.output()}"
+            return answer
 
-        return eventually(printed, what=f"{text!r} in the host's output", deadline=deadline)
+        eventually(is_so, what=what, deadline=deadline)
+
+    def wait_for_output(self, text: str, *, deadline: float = 30.0) -> str:
+        """Wait until `text` stands in the output, and return the output."""
+        self.wait_for(lambda: text in self.output(), what=f"{text!r} in the host's output", deadline=deadline)
+        return self.output()
 
     def wait(self, *, deadline: float = 60.0) -> int:
         """Wait until it has ended, and return its exit code."""

@@ -59,8 +59,9 @@ def imports_of(node: ast.AST) -> Iterator[str]:
             yield from (alias.name for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
             module = child.module or ""
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in child.names)
+            for alias in child.names:
+                name = f"{module}.{alias.name}"
+                yield name if name in SOURCES else module
         yield from imports_of(child)
 
 

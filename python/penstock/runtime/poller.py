@@ -50,8 +50,10 @@ class Poller(Service):
 
     def run_once(self) -> float:
         """Look once and return the seconds until the next look."""
+        found = self._claims.load_again()
         look = self._store.look()
-        found = self._inbox.run_once() if look.has_own_mail else 0
+        if look.has_own_mail:
+            found += self._inbox.run_once()
         if self._can_claim(look):
             found += self._claims.run_once()
         if found:

@@ -19,6 +19,9 @@ from penstock.store.batch import Batch, Fenced
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
+PUT_OFF_S = 0.002
+"""How long a unit that was left out waits when nothing else comes: its owner has to read mail first."""
+
 
 class BatchSource(Protocol):
     """What the writer asks of the core."""
@@ -92,14 +95,14 @@ class Writer(Service):
             Outage: The batch could not be committed; it is kept.
         """
         self._run_jobs()
-        return 0 if self._commit_next() else None
+        return self._commit_next()
 
     def finish(self) -> None:
-        """Commit what the core still has; an outage ends that, and what is not written will run again."""
+        """Commit what the core still has, as far as it can be written; the rest will run again."""
         with self._jobs_lock:
             self._is_open = False
         try:
-            while self.run_once() is not None:
+            while self.run_once() == 0:
                 pass
         except Outage as outage:
             _log.warning("The last batch is not written: %s", outage)
@@ -111,25 +114,25 @@ class Writer(Service):
         for job in jobs:
             job()
 
-    def _commit_next(self) -> bool:
+    def _commit_next(self) -> float | None:
         if not self._batches:
             batch = self._core.take_batch(self._store.now())
             if batch is None:
-                return False
+                return None
             self._batches.append(batch)
         batch = self._batches[0]
         try:
             answer = self._store.commit(batch)
         except RefusedRow as refusal:
             self._isolate(batch, refusal)
-            return True
+            return 0
         if isinstance(answer, Fenced):
             self._batches.clear()
             self._on_fenced(answer)
-            return False
+            return None
         self._batches.popleft()
         self._on_committed(self._core.committed(batch, list(answer.refused), self._store.now()))
-        return True
+        return PUT_OFF_S if answer.refused else 0
 
     def _isolate(self, batch: Batch, refusal: RefusedRow) -> None:
         """Put halves in the place of a refused batch; one that cannot be halved goes back to the core."""

@@ -24,7 +24,9 @@ OUTBOX_COLUMNS = "topic, flow_id, ord, body"
 
 
 class Batch(Protocol):
-    """What one commit carries. Every list is ready for `executemany`; the core makes it and it never changes.
+    """What one commit carries.
+
+    Every list is ready for `executemany`. The core makes it when it is asked for, so ask once. A batch never changes.
 
     A *unit* is a connected component over the flows that the batch touches: it is written whole or not at all.
     """
@@ -84,7 +86,7 @@ class Batch(Protocol):
     def guards(self) -> Sequence[tuple[int, bytes, int, int, int | None]]:
         """(unit, flow_id, owner, claims, mail or None): what must hold of a live row for the unit to be written."""
 
-    def without(self, units: list[int]) -> Self:
+    def without(self, units: set[int]) -> Self:
         """The batch minus those units."""
 
     def split(self) -> tuple[Self, Self] | None:

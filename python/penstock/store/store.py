@@ -62,7 +62,7 @@ class Store(Protocol):
         """Put off the instant at which others may declare this replica dead. False: it has been."""
 
     def leave(self) -> int:
-        """Release all flows of this replica, unregister it and return how many they were."""
+        """Release all flows of this replica, unregister it and return how many they were; 0 when there is none."""
 
     # --- writes ---
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import socket
+from array import array
 from collections import deque
 from typing import Any
 
 Message = dict[str, Any]
 
 _READ_BYTES = 64 << 10
-_MOST_DESCRIPTORS = 16
+_DESCRIPTOR = array("i")
+_ANCILLARY_BYTES = socket.CMSG_SPACE(16 * _DESCRIPTOR.itemsize)
+_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Control:
@@ -37,19 +40,18 @@ class Control:
     def receive(self) -> list[Message] | None:
         """Give the messages that have come; None when the other side is gone."""
         try:
-            data, descriptors, _, _ = socket.recv_fds(
-                self.sock,
-                _READ_BYTES,
-                _MOST_DESCRIPTORS,
-                socket.MSG_DONTWAIT | getattr(socket, "MSG_CMSG_CLOEXEC", 0),
-            )
+            # Not socket.recv_fds, which ignores its flags in Python 3.11 and would block.
+            data, ancillary, _, _ = self.sock.recvmsg(_READ_BYTES, _ANCILLARY_BYTES, _FLAGS)
         except (BlockingIOError, InterruptedError):
             return []
         except OSError:
             return None
         if not data:
             return None
-        self._descriptors.extend(descriptors)
+        for level, kind, payload in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                whole = len(payload) - len(payload) % _DESCRIPTOR.itemsize
+                self._descriptors.extend(array("i", payload[:whole]))
         *lines, self._rest = (self._rest + data).split(b"\n")
         return [json.loads(line) for line in lines]
 

@@ -110,7 +110,7 @@ class Pool:
             known.why = why
             self._zygote.send({"kind": "kill", "worker": worker})
 
-    async def stop(self, timeout: float) -> None:
+    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 - it bounds a part, then kills
         """Let all workers finish what they have and end them; after `timeout` seconds they are killed."""
         self._is_stopping = True
         if self._retry is not None:
@@ -185,17 +185,16 @@ class Pool:
         worker = self._workers.get(number)
         if worker is None:
             return
-        if worker.status is not None:
+        if worker.status is not None or self._zygote is None:
             self._bury(number, worker)
             return
-        # It may have closed its socket and live on, and then nobody would ever use it again.
-        if self._zygote is not None:
-            self._zygote.send({"kind": "kill", "worker": number})
         self._loop.call_later(_REPORT_SECONDS, self._give_up_on, number)
 
     def _give_up_on(self, number: int) -> None:
+        """End what has closed its socket and lives on: nobody would ever use it again."""
         worker = self._workers.get(number)
-        if worker is not None:
+        if worker is not None and not self._is_stopping:
+            self.kill(number, worker.why)
             self._bury(number, worker)
 
     def _on_report(self, message: Message) -> None:
@@ -241,8 +240,10 @@ class Pool:
         if self._is_stopping:
             return
         self._zygote = None
-        for worker in self._workers.values():
+        for number, worker in list(self._workers.items()):
             worker.why = worker.why or "its zygote ended"
+            if worker.channel.is_closed:
+                self._bury(number, worker)
         self._restart = self._loop.create_task(self._restart_zygote())
 
     async def _restart_zygote(self) -> None:
@@ -259,9 +260,9 @@ class Pool:
                 self._fill()
                 return
 
-    async def _wait_until_empty(self, timeout: float) -> bool:
+    async def _wait_until_empty(self, seconds: float) -> bool:
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 while self._workers:
                     self._changed.clear()
                     await self._changed.wait()

@@ -14,7 +14,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from penstock._core import WorkerCodec
@@ -223,10 +223,12 @@ def _run_until_stopped(loop: asyncio.AbstractEventLoop, runner: Runner) -> None:
 
 
 def _task_factory(
-    loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, Any], **options: Any
+    loop: asyncio.AbstractEventLoop,
+    coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
+    **options: Any,
 ) -> asyncio.Task[Any]:
     """Make an asyncio task and tell the flow in whose context it is made."""
-    task = asyncio.Task(coro, loop=loop, **options)
+    task: asyncio.Task[Any] = asyncio.Task(coro, loop=loop, **options)
     context = options.get("context")
     flow = _current.get(None) if context is None else context.get(_current)
     if flow is not None:

@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
     """Be an exec'ed worker."""
     sock_fd, boot_fd, parent = map(int, arguments)
     die_with_parent(parent)
-    with open(boot_fd, encoding="utf-8") as file:
+    with os.fdopen(boot_fd, encoding="utf-8") as file:
         boot = Boot.from_dict(json.load(file))
     boot.apply()
     try:

@@ -80,10 +80,12 @@ class Zygote:
 
     def _launch(self, worker: int, fd: int) -> Child | None:
         try:
-            return self._fork(worker, fd) if self._can_fork else self._exec(worker, fd)
+            if self._can_fork:
+                return self._fork(worker, fd)
+            self._exec(worker, fd)
         except OSError as error:
             self._control.send({"kind": "refused", "worker": worker, "error": str(error)})
-            return None
+        return None
 
     def _fork(self, worker: int, fd: int) -> Child | None:
         sys.stdout.flush()
@@ -117,7 +119,7 @@ class Zygote:
             raise
         finally:
             os.close(boot_read)
-        with open(boot_write, "w", encoding="utf-8") as file:
+        with os.fdopen(boot_write, "w", encoding="utf-8") as file:
             json.dump(self._boot.as_dict(), file)
         self._execed[child.pid] = child
         self._started(worker, child.pid)

@@ -11,11 +11,12 @@ mod graphs;
 mod mail;
 mod park;
 mod refuse;
+mod rejoin;
 mod release;
 mod settle;
 mod sweep;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -25,12 +26,15 @@ use crate::flow::{Context, Flow, Status, TaskResult};
 use crate::graph::Graph;
 use crate::ids::{new_id, FlowId};
 use crate::lru::Lru;
-use crate::scheduler::{Scheduler, SlotOptions, Timers};
+use crate::scheduler::{Scheduler, SlotOptions, TaskKind, Timers};
 use crate::wire::{FrameReader, FrameWriter};
 
 pub use admit::{input_state, LoadedFlow};
 pub use commit::{Report, Stopped};
 pub use mail::{Mail, MAIL_KINDS};
+
+/// How long a released flow stays in memory unused.
+const RELEASED_TTL_MS: u64 = 600_000;
 
 /// A live flow's place in memory; not reused while anything refers to it.
 pub type Serial = u32;
@@ -201,7 +205,9 @@ pub struct Engine {
     by_id: FxHashMap<[u8; 32], Arc<GraphEntry>>,
     by_workflow: FxHashMap<String, [u8; 32]>,
     tasks: FxHashMap<Arc<str>, u32>,
-    known_tasks: BTreeSet<String>,
+    known_tasks: BTreeMap<String, TaskKind>,
+    /// Set when every task name will do, as with a host's executor.
+    default_kind: Option<TaskKind>,
     flows: FxHashMap<Serial, Live>,
     index: FxHashMap<FlowId, Serial>,
     next_serial: Serial,
@@ -229,21 +235,20 @@ pub struct Engine {
 impl Engine {
     /// An engine that holds nothing.
     pub fn new(options: Options, random: Random) -> Self {
-        let slots = SlotOptions { threads: options.threads, ..SlotOptions::default() };
-        let released = Lru::new(options.lru_entries, options.lru_bytes, 600_000);
+        let released = released_flows(&options);
         Self {
-            options,
             random,
             by_id: FxHashMap::default(),
             by_workflow: FxHashMap::default(),
             tasks: FxHashMap::default(),
-            known_tasks: BTreeSet::new(),
+            known_tasks: BTreeMap::new(),
+            default_kind: None,
             flows: FxHashMap::default(),
             index: FxHashMap::default(),
             next_serial: 1,
             watched: FxHashSet::default(),
             creating: FxHashSet::default(),
-            scheduler: Scheduler::new(slots),
+            scheduler: Scheduler::new(slots(&options)),
             timers: Timers::new(),
             released,
             promised: FxHashMap::default(),
@@ -256,6 +261,7 @@ impl Engine {
             next_batch: 1,
             ticket: 0,
             report: Report::default(),
+            options,
         }
     }
 
@@ -272,6 +278,16 @@ impl Engine {
     /// The flows it owns.
     pub fn owned(&self) -> Vec<FlowId> {
         self.index.keys().copied().collect()
+    }
+
+    /// Which of these flows it owns.
+    pub fn owned_of(&self, flows: &[FlowId]) -> Vec<FlowId> {
+        flows.iter().filter(|flow| self.index.contains_key(*flow)).copied().collect()
+    }
+
+    /// How many flows it wants to own at most.
+    pub fn capacity(&self) -> usize {
+        self.options.room
     }
 
     /// Reports the rest of the flow to whoever waits for it.
@@ -321,6 +337,14 @@ impl Engine {
 
 /// What is due while a flow is being released waits so long for the answer.
 const RELEASING_MS: i64 = 100;
+
+fn slots(options: &Options) -> SlotOptions {
+    SlotOptions { threads: options.threads, ..SlotOptions::default() }
+}
+
+fn released_flows(options: &Options) -> Lru<FlowId, Released> {
+    Lru::new(options.lru_entries, options.lru_bytes, RELEASED_TTL_MS)
+}
 
 /// An instant for the clocks of timers and caches, which know no time before 1970.
 fn clock(at_ms: i64) -> u64 {

@@ -174,6 +174,9 @@ fn field_name(literal: &str) -> Result<Arc<str>> {
 
 /// Drops repeated names: the last value counts, at the first one's place.
 fn last_wins<K: Hash + Eq + Clone, V>(fields: Vec<(K, V)>) -> Vec<(K, V)> {
+    if has_no_repeat(&fields) {
+        return fields;
+    }
     let mut places: HashMap<K, usize> = HashMap::with_capacity(fields.len());
     let mut kept: Vec<(K, V)> = Vec::with_capacity(fields.len());
     for (name, value) in fields {
@@ -185,6 +188,13 @@ fn last_wins<K: Hash + Eq + Clone, V>(fields: Vec<(K, V)>) -> Vec<(K, V)> {
         }
     }
     kept
+}
+
+/// Looked at for few fields only, where it is cheaper than a table.
+fn has_no_repeat<K: Eq, V>(fields: &[(K, V)]) -> bool {
+    const FEW: usize = 12;
+    let is_new = |at: usize| fields[..at].iter().all(|(name, _)| *name != fields[at].0);
+    fields.len() <= FEW && (1..fields.len()).all(is_new)
 }
 
 #[cfg(test)]

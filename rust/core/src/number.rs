@@ -101,15 +101,36 @@ impl Number {
     }
 }
 
-/// Python's `repr`: where Rust's shortest form has an exponent, Python gives it a sign and two digits.
+/// Python's `repr`: the shortest digits that read back, of equally short ones the nearest, and of equally
+/// near ones the even. Rust's shortest form rounds such a half up, so long digits are asked for again.
 fn write_float(value: f64, out: &mut String) -> std::fmt::Result {
-    let start = out.len();
-    write!(out, "{value:?}")?;
-    let Some(e) = out[start..].find('e') else { return Ok(()) };
-    let exponent: i32 = out[start + e + 1..].parse().unwrap_or(0);
-    out.truncate(start + e);
+    const FEW: usize = 15;
+    let shortest = format!("{value:e}");
+    let digits = shortest.bytes().take_while(|b| *b != b'e').filter(u8::is_ascii_digit).count();
+    let even = (digits > FEW).then(|| format!("{value:.*e}", digits - 1));
+    let chosen = even.filter(|text| text.parse() == Ok(value)).unwrap_or(shortest);
+    let (mantissa, exponent) = chosen.split_once('e').unwrap_or((&chosen, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..16).contains(&exponent) {
+        return write_positional(mantissa, exponent, out);
+    }
     let sign = if exponent < 0 { '-' } else { '+' };
-    write!(out, "e{sign}{:02}", exponent.unsigned_abs())
+    write!(out, "{mantissa}e{sign}{:02}", exponent.unsigned_abs())
+}
+
+/// `d.ddd` times a power of ten without an exponent, and always with a point.
+fn write_positional(mantissa: &str, exponent: i32, out: &mut String) -> std::fmt::Result {
+    let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+    out.push_str(if mantissa.starts_with('-') { "-" } else { "" });
+    let Ok(point) = usize::try_from(exponent).map(|exponent| exponent + 1) else {
+        return write!(out, "0.{}{digits}", "0".repeat(exponent.unsigned_abs() as usize - 1));
+    };
+    match digits.split_at_checked(point) {
+        Some((whole, fraction)) => {
+            write!(out, "{whole}.{}", if fraction.is_empty() { "0" } else { fraction })
+        }
+        None => write!(out, "{digits}{}.0", "0".repeat(point - digits.len())),
+    }
 }
 
 /// The integer part of a finite float.
@@ -184,9 +205,19 @@ mod tests {
 
     #[test]
     fn a_float_is_spelt_as_python_spells_it() {
-        for text in
-            ["1.0", "-0.0", "0.1", "1e+16", "1.5e-05", "0.0001", "1e+100", "1234567890123456.0", "5e-324"]
-        {
+        for text in [
+            "1.0",
+            "-0.0",
+            "0.1",
+            "1e+16",
+            "1.5e-05",
+            "0.0001",
+            "1e+100",
+            "1234567890123456.0",
+            "5e-324",
+            "120.0",
+            "-862692205762859.2",
+        ] {
             assert_eq!(n(text).to_text(), text);
         }
     }

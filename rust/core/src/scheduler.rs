@@ -329,6 +329,23 @@ mod tests {
     }
 
     #[test]
+    fn another_worker_is_reserved_when_the_reserved_one_goes() {
+        let mut scheduler = scheduler(2, SlotOptions::default());
+        (1..=3).for_each(|order| scheduler.offer(step(order, ASYNC)));
+        assert_eq!((fill(&mut scheduler, 1), fill(&mut scheduler, 2)), (vec![1, 2], vec![3]));
+        scheduler.offer(alone(4));
+        (5..=9).for_each(|order| scheduler.offer(step(order, ASYNC)));
+        assert_eq!((fill(&mut scheduler, 2), fill(&mut scheduler, 1)), (vec![], vec![5, 6, 7, 8, 9]));
+        scheduler.drain_worker(2);
+        scheduler.offer(step(10, ASYNC));
+        assert_eq!(fill(&mut scheduler, 1), []);
+        for dispatch in [1, 2, 5, 6, 7, 8, 9] {
+            scheduler.finished(1, dispatch, 1);
+        }
+        assert_eq!(fill(&mut scheduler, 1), [4]);
+    }
+
+    #[test]
     fn one_guarded_step_runs_at_a_time_and_a_lost_one_frees_the_guard() {
         let mut scheduler = scheduler(2, SlotOptions::default());
         (1..=2).for_each(|order| scheduler.offer(Ready { guarded: true, ..alone(order) }));

@@ -106,7 +106,7 @@ impl State {
         for (field, change) in overrides.iter() {
             match change {
                 Change::Contribute(value) | Change::Overwrite(value) => {
-                    self.set(field.clone(), value.clone())
+                    self.set(field.clone(), value.clone());
                 }
                 Change::Delete => self.remove(field),
             }

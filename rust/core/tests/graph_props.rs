@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use penstock_core::graph::Graph;
 use proptest::prelude::*;
+use proptest::sample::Index;
 use serde_json::{json, Value};
 
 /// A piece of a graph that is legal by construction.
@@ -114,6 +115,28 @@ fn any_definition() -> impl Strategy<Value = Value> {
     })
 }
 
+/// A legal graph with an edge bent or added here and there: now and then it is still legal.
+fn bent_definition() -> impl Strategy<Value = Value> {
+    let kinds = vec!["plain", "when", "switch", "for_each", "goto", "goto", "on_error"];
+    let bend = (any::<bool>(), any::<Index>(), any::<Index>(), prop::sample::select(kinds));
+    (block(), prop::collection::vec(bend, 0..4)).prop_map(|(block, bends)| {
+        let mut writer = Writer::default();
+        let entry = writer.write(&block, "END");
+        for (is_new, at, to, kind) in bends {
+            let to = to.index(writer.nodes.len() + 1);
+            let to = writer.nodes.get(to).map_or(json!("END"), |node| node["name"].clone());
+            if is_new {
+                let from = writer.nodes[at.index(writer.nodes.len())]["name"].as_str().unwrap().to_owned();
+                writer.edge(&from, to.as_str().unwrap(), kind);
+            } else {
+                let at = at.index(writer.edges.len());
+                writer.edges[at]["to"] = to;
+            }
+        }
+        json!({"name": "g", "entry": entry, "nodes": writer.nodes, "edges": writer.edges})
+    })
+}
+
 /// The joins of an accepted graph, found with explicit stacks; panics where a stack breaks a rule.
 fn joins_by_stacks(definition: &Value) -> HashMap<String, String> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -215,11 +238,12 @@ proptest! {
     }
 
     #[test]
-    fn what_is_accepted_has_the_joins_that_explicit_stacks_find(definition in any_definition()) {
+    fn what_is_accepted_has_the_joins_that_explicit_stacks_find(
+        definition in prop_oneof![any_definition(), bent_definition()]
+    ) {
         if let Ok(graph) = Graph::compile(&definition.to_string()) {
-            let goto_ends: Vec<_> = joins_of(&graph).into_iter().collect();
             let found = joins_by_stacks(&definition);
-            for (source, join) in goto_ends {
+            for (source, join) in joins_of(&graph) {
                 // A branch of gotos only ends at END although no edge says so.
                 prop_assert_eq!(found.get(&source).map_or("END", String::as_str), join, "{}", source);
             }
@@ -228,7 +252,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_it_panic(definition in any_definition(), cut in any::<prop::sample::Index>(), junk in ".{0,8}") {
+    fn no_text_makes_it_panic(definition in any_definition(), cut in any::<Index>(), junk in ".{0,8}") {
         let text = definition.to_string();
         let mut place = cut.index(text.len());
         while !text.is_char_boundary(place) {

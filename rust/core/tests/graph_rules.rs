@@ -104,6 +104,8 @@ fn options_are_checked() {
     refused(&with(json!({"on_failure": {"policy": "first"}})), &["\"a\"", "number"]);
     refused(&with(json!({"on_failure": {"policy": "fail_fast", "n": 1}})), &["takes no number"]);
     refused(&with(json!({"on_failure": {"policy": "pray"}})), &["\"pray\"", "fail_fast"]);
+    refused(&with(json!({"time_budget_ms": u64::MAX})), &["\"a\"", "hundred years"]);
+    refused(&retry("give_up_after_ms", json!(u64::MAX)), &["\"a\"", "hundred years"]);
     refused(&retry("max_attempts", json!(0)), &["\"a\"", "max_attempts"]);
     refused(&retry("multiplier", json!(0.5)), &["multiplier", "at least 1"]);
     refused(&retry("jitter", json!(1.5)), &["jitter", "0 to 1"]);

@@ -6,6 +6,7 @@ use penstock_core::error::{Error, Result};
 use penstock_core::json::Value;
 use penstock_core::state::{self, Reducer, State};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::enter::enter;
@@ -24,19 +25,20 @@ fn reducer(name: &str) -> Result<Reducer> {
 }
 
 #[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "arguments are extracted, so owned")]
 fn reduce<'py>(
     py: Python<'py>,
     reducer: &str,
     base: Option<&[u8]>,
-    adds: Vec<Vec<u8>>,
+    adds: Vec<PyBackedBytes>,
 ) -> PyResult<Bound<'py, PyBytes>> {
-    let reduced = enter(py, || {
+    let folded = enter(py, || {
         let reducer = self::reducer(reducer)?;
         let base = base.map(value).transpose()?;
         let adds = adds.iter().map(|json| value(json)).collect::<Result<Vec<_>>>()?;
         state::reduce(reducer, base.as_ref(), &adds).map_err(|error| Error::invalid(error.message))
     })?;
-    Ok(PyBytes::new(py, reduced.raw().as_bytes()))
+    Ok(PyBytes::new(py, folded.raw().as_bytes()))
 }
 
 #[pyfunction]

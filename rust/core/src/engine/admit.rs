@@ -57,6 +57,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Refuses a state that no flow of this graph could start from.
+    ///
+    /// # Errors
+    /// `invalid` naming what does not fit, `not_found` for an unknown graph.
+    pub fn check_state(&self, graph: &[u8; 32], input: &str) -> Result<()> {
+        let entry = self.by_id.get(graph).ok_or_else(|| Error::not_found("the graph was never added"))?;
+        input_state(input, entry.graph.reducers()).map(|_| ())
+    }
+
     fn check_input(&self, new: &NewFlow) -> Result<(Arc<GraphEntry>, State)> {
         let entry = self.by_id.get(&new.graph).cloned();
         let entry = entry
@@ -156,7 +165,7 @@ impl Engine {
                 if let Some((serial, _)) = held {
                     // A newer claim proves that the release stands, whose answer has not come yet.
                     self.let_go(serial, now_ms);
-                    self.drop_flow(&id);
+                    self.abandon(&id);
                 }
                 self.take_in(loaded, entry, now_ms)?
             }

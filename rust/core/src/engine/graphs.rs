@@ -51,18 +51,36 @@ impl Engine {
     pub fn set_task(&mut self, name: &str, kind: TaskKind) {
         let task = self.intern(&Arc::from(name));
         self.scheduler.set_task(task, kind);
-        self.known_tasks.insert(name.to_owned());
+        self.known_tasks.insert(name.to_owned(), kind);
     }
 
     /// The tasks of a graph that no worker has.
     pub fn missing_tasks(&self, graph: &[u8; 32]) -> Vec<String> {
+        if self.default_kind.is_some() {
+            return Vec::new();
+        }
         let entry = self.by_id.get(graph);
         let tasks = entry.iter().flat_map(|entry| entry.graph.tasks());
-        tasks.filter(|task| !self.known_tasks.contains(*task)).map(str::to_owned).collect()
+        tasks.filter(|task| !self.known_tasks.contains_key(*task)).map(str::to_owned).collect()
+    }
+
+    /// From now on every task name is known, and of this kind.
+    pub fn set_default_kind(&mut self, kind: TaskKind) {
+        self.default_kind = Some(kind);
+        for task in self.tasks.values() {
+            self.scheduler.set_task(*task, kind);
+        }
     }
 
     fn intern(&mut self, name: &Arc<str>) -> u32 {
-        let next = self.tasks.len() as u32;
-        *self.tasks.entry(name.clone()).or_insert(next)
+        if let Some(task) = self.tasks.get(name) {
+            return *task;
+        }
+        let task = self.tasks.len() as u32;
+        self.tasks.insert(name.clone(), task);
+        if let Some(kind) = self.default_kind {
+            self.scheduler.set_task(task, kind);
+        }
+        task
     }
 }

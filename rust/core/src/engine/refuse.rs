@@ -25,14 +25,8 @@ impl Engine {
         self.take_report()
     }
 
-    /// Drops a flow that this engine holds and does not own, with everything of it that is not written. Flows bound
-    /// to it by what is not written are reported for reload.
-    pub fn disown(&mut self, flow: &FlowId) -> Report {
-        self.drop_flow(flow);
-        self.take_report()
-    }
-
-    pub(super) fn drop_flow(&mut self, flow: &FlowId) {
+    /// Drops a flow that is owned elsewhere, with everything of it that is not written.
+    pub(super) fn abandon(&mut self, flow: &FlowId) {
         let Some(serial) = self.index.get(flow).copied() else { return };
         self.evict(serial);
         let mut flows = FxHashSet::from_iter([*flow]);
@@ -134,18 +128,20 @@ impl Engine {
         }
     }
 
-    /// The report, with the flows to reload of which nothing is under way: a journal that still grows cannot be
-    /// read.
-    pub(super) fn take_report(&mut self) -> Report {
+    /// The flows to reload of which nothing is under way: a journal that still grows cannot be read.
+    pub(super) fn ready_reloads(&mut self) -> Vec<FlowId> {
         let is_still = |flow: &FlowId| !self.in_flight.contains(flow);
         let mut ready: Vec<FlowId> = self.reloads.iter().copied().filter(is_still).collect();
+        self.reloads.retain(|flow| self.in_flight.contains(flow));
+        ready.retain(|flow| self.index.contains_key(flow));
         ready.sort_unstable();
-        for flow in ready {
-            self.reloads.remove(&flow);
-            if self.index.contains_key(&flow) {
-                self.report.reload.push(flow);
-            }
-        }
+        ready
+    }
+
+    /// The report, with the flows to reload.
+    pub(super) fn take_report(&mut self) -> Report {
+        let ready = self.ready_reloads();
+        self.report.reload.extend(ready);
         std::mem::take(&mut self.report)
     }
 

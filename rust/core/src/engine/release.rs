@@ -72,7 +72,7 @@ impl Engine {
         if live.committed != live.flow.ord() {
             // What was recorded since cannot be written; whoever claims the flow finds its cause in the database.
             let id = live.about.id;
-            self.drop_flow(&id);
+            self.abandon(&id);
             return;
         }
         let Some(live) = self.evict(serial) else { return };

@@ -8,6 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::condition::Condition;
 use super::definition::{id_of, Definition, EdgeDef, FailureDef, NodeDef};
+use super::retry::MAX_DURATION_MS;
 use super::{joins, EachEdge, Edge, FailurePolicy, Graph, Node, NodeIx, Target, Way, END};
 use crate::error::{Error, Result};
 use crate::state::{Field, Reducer, Reducers};
@@ -111,8 +112,8 @@ fn compile_node(node: &NodeDef) -> Checked<Node> {
         return Err(format!("a node is named {END:?}, which stands for the end of a branch; rename it"));
     }
     let at = |reason: String| format!("node {name:?}: {reason}");
-    if node.time_budget_ms == Some(0) {
-        return Err(at("time_budget is 0; give at least one millisecond, or leave it out".into()));
+    if node.time_budget_ms.is_some_and(|budget_ms| !(1..=MAX_DURATION_MS).contains(&budget_ms)) {
+        return Err(at("time_budget must be from a millisecond to a hundred years; or leave it out".into()));
     }
     if let Some(resource) = &node.resource {
         named(resource, &format!("the resource of node {name:?}"))?;

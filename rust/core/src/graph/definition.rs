@@ -152,3 +152,45 @@ impl FailureDef {
 pub(super) fn id_of(canonical: &str) -> [u8; 32] {
     Sha256::digest(canonical.as_bytes()).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn canonical(text: &str) -> String {
+        Definition::parse(text).unwrap().canonical().unwrap()
+    }
+
+    #[test]
+    fn order_spaces_and_defaults_do_not_matter() {
+        let short = r#"{"name":"g","entry":"a","nodes":[{"name":"a"}],"edges":[{"from":"a","to":"a","kind":"for_each","over":"x"}]}"#;
+        let long = r#"{ "reducers": {}, "edges": [{"default": false, "bind": "item", "over": "x", "kind": "for_each",
+            "to": "a", "from": "a", "when": null}], "entry": "a", "name": "g",
+            "nodes": [{"fan_in": false, "task": "a", "on_failure": {"policy": "drain"}, "name": "a"}] }"#;
+        assert_eq!(canonical(short), canonical(long));
+        assert_eq!(canonical(&canonical(long)), canonical(long));
+    }
+
+    #[test]
+    fn edges_and_nodes_keep_their_order_and_reducers_have_one() {
+        let text = r#"{"name":"g","entry":"b","nodes":[{"name":"b"},{"name":"a"}],"reducers":{"z":"add","a":"min"}}"#;
+        let canonical = canonical(text);
+        assert!(canonical.find(r#""name":"b""#) < canonical.find(r#""name":"a""#));
+        assert!(canonical.ends_with(r#""reducers":{"a":"min","z":"add"}}"#));
+    }
+
+    #[test]
+    fn floats_keep_every_bit() {
+        for multiplier in [1.1_f64, 1.0 / 3.0 + 1.0, 2.000_000_000_000_000_4, 8.41e21] {
+            let policy = format!(r#"{{"max_attempts":2,"initial_ms":1,"multiplier":{multiplier:?}}}"#);
+            let read: RetryPolicy = serde_json::from_str(&policy).unwrap();
+            let again: RetryPolicy = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
+            assert_eq!([read.multiplier.to_bits(), again.multiplier.to_bits()], [multiplier.to_bits(); 2]);
+        }
+    }
+
+    #[test]
+    fn an_id_is_the_sha_256_of_the_text() {
+        assert_eq!(id_of("abc")[..4], [0xba, 0x78, 0x16, 0xbf]);
+    }
+}

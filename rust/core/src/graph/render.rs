@@ -85,3 +85,61 @@ fn escape(text: &str) -> String {
     }
     safe
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORDER: &str = r#"{"name":"order","entry":"split","nodes":[{"name":"split"},{"name":"pack","task":"pack_item"},
+        {"name":"ship","fan_in":true},{"name":"alarm"}],"edges":[
+        {"from":"split","to":"pack","kind":"for_each","over":"items"},{"from":"pack","to":"ship","kind":"plain"},
+        {"from":"ship","to":"split","kind":"goto"},{"from":"ship","to":"alarm","kind":"on_error"},
+        {"from":"ship","to":"alarm","kind":"switch","when":"late > 3"},
+        {"from":"ship","to":"END","kind":"switch","default":true}]}"#;
+
+    #[test]
+    fn every_node_and_edge_is_drawn() {
+        let chart = mermaid(&Graph::compile(ORDER).unwrap(), "LR").unwrap();
+        let expected = r#"flowchart LR
+    start((START))
+    n0["split"]
+    n1["pack (pack_item)"]
+    n2{{"ship"}}
+    n3["alarm"]
+    stop((END))
+    start --> n0
+    n0 -->|"for each item in items"| n1
+    n1 --> n2
+    n2 -.->|"goto"| n0
+    n2 -.->|"on error"| n3
+    n2 -->|"late #62; 3"| n3
+    n2 -->|"default"| stop
+    n3 --> stop
+"#;
+        assert_eq!(chart, expected);
+    }
+
+    #[test]
+    fn four_directions_and_no_fifth() {
+        let graph = Graph::compile(ORDER).unwrap();
+        for direction in DIRECTIONS {
+            assert!(mermaid(&graph, direction).unwrap().starts_with(&format!("flowchart {direction}\n")));
+        }
+        assert!(mermaid(&graph, "TD\nclick n0").unwrap_err().message.contains("LR, RL, TB or BT"));
+    }
+
+    #[test]
+    fn nothing_an_author_wrote_is_markup() {
+        let text = r#"{"name":"g","entry":"a\"];\n<script>%%{init}%%`#","nodes":[{"name":"a\"];\n<script>%%{init}%%`#"}]}"#;
+        let chart = mermaid(&Graph::compile(text).unwrap(), "TB").unwrap();
+        let label = chart.lines().find(|line| line.contains("n0[")).unwrap();
+        let inner = label.trim().strip_prefix("n0[\"").unwrap().strip_suffix("\"]").unwrap();
+        assert!(inner.chars().all(|c| c.is_alphanumeric() || "#; ".contains(c)), "{inner}");
+        assert_eq!(chart.lines().count(), 6);
+    }
+
+    #[test]
+    fn letters_of_every_script_stay() {
+        assert_eq!(escape("Größe_é.日本-1"), "Größe_é.日本-1");
+    }
+}

@@ -4,8 +4,8 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-/// The longest delay ever answered: a hundred years, so that an instant plus a delay cannot overflow.
-const MAX_DELAY_MS: f64 = 100.0 * 365.25 * 24.0 * 3600.0 * 1000.0;
+/// The longest duration, a hundred years: an instant plus a duration never overflows.
+pub(super) const MAX_DURATION_MS: u64 = 100 * 366 * 24 * 60 * 60 * 1000;
 
 /// Declared retries of a node's step.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ impl RetryPolicy {
     /// `attempt` and `seed` give the same delay.
     pub fn delay_ms(&self, attempt: u32, seed: u64) -> u64 {
         let exponent = i32::try_from(attempt).unwrap_or(i32::MAX);
-        let cap = self.max_interval_ms.map_or(MAX_DELAY_MS, |cap| (cap as f64).min(MAX_DELAY_MS));
+        let cap = self.max_interval_ms.map_or(MAX_DURATION_MS, |cap| cap.min(MAX_DURATION_MS)) as f64;
         // 0 × ∞ is not a number; `initial_ms` 0 means no delay whatever the factor.
         let grown = self.multiplier.powi(exponent).min(f64::MAX) * self.initial_ms as f64;
         let delay = grown.min(cap);
@@ -65,6 +65,12 @@ impl RetryPolicy {
         }
         if !(0.0..=1.0).contains(&self.jitter) {
             return Err(format!("retry.jitter is {}; give a number from 0 to 1", self.jitter));
+        }
+        let durations = [Some(self.initial_ms), self.max_interval_ms, self.give_up_after_ms];
+        if durations.into_iter().flatten().any(|duration_ms| duration_ms > MAX_DURATION_MS) {
+            return Err(
+                "a duration of retry is longer than a hundred years; shorten it, or leave it out".into()
+            );
         }
         if self.on.iter().chain(&self.not_on).any(String::is_empty) {
             return Err(
@@ -118,4 +124,50 @@ fn default_jitter() -> f64 {
 fn exact_float<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     let raw = <&RawValue>::deserialize(deserializer)?;
     raw.get().parse().map_err(|_| D::Error::custom(format!("{} is not a number", raw.get())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(changes: &str) -> RetryPolicy {
+        serde_json::from_str(&format!(r#"{{"max_attempts":9,"initial_ms":100,"jitter":0.0{changes}}}"#))
+            .unwrap()
+    }
+
+    #[test]
+    fn delays_grow_up_to_the_cap() {
+        let delays = |policy: &RetryPolicy| [0, 1, 2, 3].map(|attempt| policy.delay_ms(attempt, 1));
+        assert_eq!(delays(&policy("")), [100, 200, 400, 800]);
+        assert_eq!(delays(&policy(r#","multiplier":1.5,"max_interval_ms":200"#)), [100, 150, 200, 200]);
+        assert_eq!(delays(&policy(r#","max_interval_ms":50"#)), [50; 4]);
+    }
+
+    #[test]
+    fn no_delay_overflows() {
+        assert_eq!(policy("").delay_ms(u32::MAX, 1), MAX_DURATION_MS);
+        let at_once = RetryPolicy { initial_ms: 0, ..policy("") };
+        assert_eq!(at_once.delay_ms(u32::MAX, 1), 0);
+    }
+
+    #[test]
+    fn jitter_shortens_and_repeats() {
+        let jittered = RetryPolicy { jitter: 0.25, ..policy("") };
+        let delays: Vec<u64> = (0..500).map(|seed| jittered.delay_ms(1, seed)).collect();
+        assert!(delays.iter().all(|delay| (150..=200).contains(delay)));
+        assert!(delays.iter().min() < Some(&155) && delays.iter().max() > Some(&195));
+        assert_eq!(jittered.delay_ms(1, 7), jittered.delay_ms(1, 7));
+    }
+
+    #[test]
+    fn errors_are_chosen_by_code_or_type() {
+        assert!(policy("").applies("error", "ValueError"));
+        let chosen = policy(r#","on":["timeout","builtins.OSError","KeyError"],"not_on":["pkg.KeyError"]"#);
+        assert!(chosen.applies("timeout", "X"));
+        assert!(chosen.applies("error", "OSError"));
+        assert!(chosen.applies("error", "json.KeyError"));
+        assert!(!chosen.applies("error", "pkg.KeyError"));
+        assert!(!chosen.applies("error", "pkg.OSError"));
+        assert!(!chosen.applies("error", ""));
+    }
 }

@@ -55,7 +55,10 @@ impl Text {
 
     /// Whether `part` occurs in it.
     pub fn contains(&self, part: &Self) -> bool {
-        part.is_empty() || self.0.windows(part.0.len()).any(|window| window == part.0)
+        match (self.as_str(), part.as_str()) {
+            (Some(whole), Some(part)) => whole.contains(part),
+            _ => part.is_empty() || self.0.windows(part.0.len()).any(|window| window == part.0),
+        }
     }
 
     /// Appends the string literal, quotes included.
@@ -201,5 +204,7 @@ mod tests {
         }
         assert_eq!(Text::of_literal(r#""a\ud800b""#).to_lossy(), "a\u{fffd}b");
         assert_eq!(Text::of_literal(r#""a\ud800""#).count(), 2);
+        let half = Text::of_literal(r#""\ud800""#);
+        assert!(Text::of_literal(r#""a\ud800b""#).contains(&half) && !Text::from("ab").contains(&half));
     }
 }

@@ -9,8 +9,8 @@ use crate::json::{escape, object_fields, Value};
 /// What several steps did to one field: what they put in place of its value, then what they contributed.
 #[derive(Clone, Default, PartialEq, Debug)]
 pub struct FieldLog {
-    /// The last overwrite, or `None` within for a deletion.
-    pub(super) reset: Option<Option<Value>>,
+    /// The last overwrite; null for a deletion.
+    pub(super) reset: Option<Value>,
     /// The contributions since.
     pub(super) adds: Vec<Value>,
 }
@@ -18,18 +18,18 @@ pub struct FieldLog {
 impl FieldLog {
     /// What the contributions stand on, given the value before.
     pub(super) fn base<'a>(&'a self, before: Option<&'a Value>) -> Option<&'a Value> {
-        self.reset.as_ref().map_or(before, Option::as_ref)
+        self.reset.as_ref().or(before)
     }
 
     fn push(&mut self, change: &Change) {
         match change {
             Change::Contribute(value) => self.adds.push(value.clone()),
-            Change::Overwrite(value) => self.put(Some(value.clone()).filter(|value| !value.is_null())),
-            Change::Delete => self.put(None),
+            Change::Overwrite(value) => self.put(value.clone()),
+            Change::Delete => self.put(Value::null()),
         }
     }
 
-    fn put(&mut self, value: Option<Value>) {
+    fn put(&mut self, value: Value) {
         self.reset = Some(value);
         self.adds.clear();
     }
@@ -50,7 +50,7 @@ impl FieldLog {
         }
         if reducer == Reducer::Replace || self.reset.is_some() {
             if let Ok(value) = reduce(reducer, self.base(None), &self.adds) {
-                self.put(Some(value).filter(|value| !value.is_null()));
+                self.put(value);
             }
         } else if reducer != Reducer::Add {
             // A sum onto an unknown base stays a list: the base may be a float, and then every single
@@ -155,7 +155,7 @@ fn write_log(log: &FieldLog, out: &mut String) {
     out.push('{');
     if let Some(reset) = &log.reset {
         out.push_str("\"set\":");
-        out.push_str(reset.as_ref().map_or("null", Value::raw));
+        out.push_str(reset.raw());
     }
     if !log.adds.is_empty() {
         out.push_str(if log.reset.is_some() { ",\"add\":" } else { "\"add\":" });
@@ -172,14 +172,16 @@ fn read_log(json: &str) -> Result<FieldLog> {
     let mut log = FieldLog::default();
     for (member, value) in object_fields(json)? {
         match &*member {
-            "set" => log.reset = Some(Some(value).filter(|value| !value.is_null())),
-            "add" => {
-                log.adds = value.elements().ok_or_else(|| Error::corrupt("`add` of a delta is not a list"))?
-            }
+            "set" => log.reset = Some(value),
+            "add" => log.adds = value.elements().ok_or_else(not_a_list)?,
             _ => return Err(Error::corrupt(format!("a delta has no member `{member}`"))),
         }
     }
     Ok(log)
+}
+
+fn not_a_list() -> Error {
+    Error::corrupt("`add` of a delta is not a list")
 }
 
 #[cfg(test)]
@@ -231,6 +233,14 @@ mod tests {
         let mut log = delta(&[r#"{"overwrite":{"n":null}}"#, steps[0], steps[1]]);
         log.compact(&reducers());
         assert_eq!(log.to_json(), r#"{"l":{"add":[[1,2]]},"n":{"set":3}}"#);
+    }
+
+    #[test]
+    fn sums_are_not_combined_where_a_float_below_rounds_each_of_them() {
+        let mut log = delta(&[r#"{"set":{"n":1}}"#, r#"{"set":{"n":1}}"#]);
+        log.compact(&reducers());
+        let base = State::from_json(r#"{"n":9007199254740992.0}"#).unwrap();
+        assert_eq!(base.fold(&log, &reducers()).unwrap(), base);
     }
 
     #[test]

@@ -48,7 +48,9 @@ impl FrameWriter {
         self.out.extend_from_slice(&step.created_at_ms.to_le_bytes());
         self.out.extend_from_slice(&step.step_created_at_ms.to_le_bytes());
         self.out.extend_from_slice(&step.deadline_ms.to_le_bytes());
-        texts.iter().for_each(|text| self.text(text));
+        for text in texts {
+            self.text(text);
+        }
         Ok(())
     }
 
@@ -59,7 +61,9 @@ impl FrameWriter {
         self.out.extend_from_slice(&result.dispatch.to_le_bytes());
         self.out.push(result.outcome as u8);
         self.u32(result.ran_us);
-        texts.iter().for_each(|text| self.text(text));
+        for text in texts {
+            self.text(text);
+        }
         Ok(())
     }
 

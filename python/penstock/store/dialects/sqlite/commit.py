@@ -68,7 +68,7 @@ def commit(driver: sqlite3.Connection, batch: Batch, replica_id: int) -> Committ
             driver.execute("BEGIN IMMEDIATE")
             # Looked up under the write lock, so the second attempt meets what was looked at.
             refused = _failing_units(driver, batch)
-            _write(driver, batch.without(refused))
+            _write(driver, batch.without(set(refused)))
         except sqlite3.IntegrityError:
             driver.execute("ROLLBACK")
             driver.execute("BEGIN")
@@ -85,30 +85,27 @@ def commit(driver: sqlite3.Connection, batch: Batch, replica_id: int) -> Committ
 
 def _write(driver: sqlite3.Connection, batch: Batch) -> None:
     """Run the statements in an order in which a message meets the row as the batch leaves it."""
-    many = driver.executemany
-    if batch.flows:
-        many(_FLOWS, batch.flows)
-        many(_LIVE, batch.live)
-    if batch.journal:
-        many(_JOURNAL, batch.journal)
+    _many(driver, _FLOWS, batch.flows)
+    _many(driver, _LIVE, batch.live)
+    _many(driver, _JOURNAL, batch.journal)
     _guarded(driver, _CALMED, batch.calmed)
-    if batch.stops:
-        many(_STOPS, batch.stops)
+    _many(driver, _STOPS, batch.stops)
     _guarded(driver, _LIVE_DELETES, batch.live_deletes)
     _guarded(driver, _RELEASES, batch.releases)
-    if batch.statuses:
-        many(_STATUSES, batch.statuses)
+    _many(driver, _STATUSES, batch.statuses)
     for message in batch.messages:
         post(driver, *message)
-    if batch.verdicts:
-        many(_VERDICTS, batch.verdicts)
-        many(_MAIL_READ, {(row[2],) for row in batch.verdicts})
-    if batch.interrupts:
-        many(_INTERRUPTS, batch.interrupts)
-    if batch.interrupt_deletes:
-        many(_INTERRUPT_DELETES, batch.interrupt_deletes)
-    if batch.outbox:
-        many(_OUTBOX, batch.outbox)
+    verdicts = batch.verdicts
+    _many(driver, _VERDICTS, verdicts)
+    _many(driver, _MAIL_READ, [(flow_id,) for flow_id in {row[2] for row in verdicts}])
+    _many(driver, _INTERRUPTS, batch.interrupts)
+    _many(driver, _INTERRUPT_DELETES, batch.interrupt_deletes)
+    _many(driver, _OUTBOX, batch.outbox)
+
+
+def _many(driver: sqlite3.Connection, statement: str, rows: Sequence[Row]) -> None:
+    if rows:
+        driver.executemany(statement, rows)
 
 
 def _guarded(driver: sqlite3.Connection, statement: str, rows: Sequence[Row]) -> None:
@@ -145,7 +142,7 @@ def _find_committed(driver: sqlite3.Connection, batch: Batch) -> Committed | Non
         else:
             found = True
     refused = sorted({unit for unit, flow_id, *_ in batch.guards() if flow_id in missing})
-    if not found or _touches(batch.without(refused), missing):
+    if not found or _touches(batch.without(set(refused)), missing):
         return None
     return Committed(tuple(refused))
 

@@ -9,7 +9,7 @@ from penstock.store.rows import Ended, Mail, Sent
 _COUNT = """UPDATE penstock_live SET mail = mail + 1, mail_at = coalesce(mail_at, ?2),
     ready_at = CASE WHEN owner IS NULL THEN coalesce(ready_at, ?2) ELSE ready_at END WHERE flow_id = ?1"""
 _POST = """INSERT INTO penstock_inbox (flow_id, seq, kind, body, sender, created_at)
-    SELECT flow_id, mail, ?2, ?3, ?4, ?5 FROM penstock_live WHERE flow_id = ?1 RETURNING seq"""
+    VALUES (?, ?, ?, ?, ?, ?)"""
 _STATUS = "SELECT status FROM penstock_flows WHERE flow_id = ?"
 _WITH_MAIL = "SELECT flow_id, mail FROM penstock_live WHERE owner = ? AND mail_at IS NOT NULL"
 _MAIL = "SELECT mail FROM penstock_live WHERE flow_id = ?"
@@ -23,8 +23,9 @@ def post(
     """Add a message in the caller's transaction and return its number; None where no live row is."""
     if not driver.execute(_COUNT, (flow_id, at)).rowcount:
         return None
-    rows = driver.execute(_POST, (flow_id, kind, body, sender, at)).fetchall()
-    return int(rows[0][0])
+    seq = int(driver.execute(_MAIL, (flow_id,)).fetchone()[0])
+    driver.execute(_POST, (flow_id, seq, kind, body, sender, at))
+    return seq
 
 
 def send(

@@ -17,6 +17,7 @@ from penstock.store.dialects.sqlite.failures import failures_named
 from penstock.store.dialects.sqlite.json_queries import SqliteJson
 from penstock.store.dialects.sqlite.location import locate
 from penstock.store.dialects.sqlite.lock import EngineLock
+from penstock.store.failures import Outage
 from penstock.store.migrations import migrate
 from penstock.store.rows import Claimed, Ended, LoadRow, Look, Mail, Sent
 from penstock.store.sql_store import SqlStore
@@ -35,6 +36,8 @@ class SqliteStore(SqlStore):
         self._reads = reading_engine(self._location)
         # The writing thread's, opened by its first use:
         self._writer: Connection | None = None
+        # Written by close, read by any thread:
+        self._is_closed = False
         # A temporary database goes even when nobody closes the store.
         self._remove = weakref.finalize(self, self._location.remove)
         self._check()
@@ -49,6 +52,7 @@ class SqliteStore(SqlStore):
 
     def close(self) -> None:
         """Close all connections, let go of the engine's lock, remove a temporary database."""
+        self._is_closed = True
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -60,6 +64,8 @@ class SqliteStore(SqlStore):
     # --- connections ---
 
     def _naming_failures(self) -> AbstractContextManager[None]:
+        if self._is_closed:
+            raise Outage(f"The SQLite database {self._location.path} was closed.")
         return failures_named(str(self._location.path))
 
     def _write_connection(self) -> Connection:
@@ -112,6 +118,8 @@ class SqliteStore(SqlStore):
 
     def leave(self) -> int:
         """Release all flows of this replica, unregister it and let go of the lock."""
+        if self._is_closed or not self._replica_id:
+            return 0
         with self._writing() as conn:
             count = replicas.release_owned(conn, self.now(), self._replica_id)
             replicas.delete_replicas(conn, self._replica_id)

@@ -1,0 +1,1 @@
+"""What can be done with flows: one use case a file, the same for every facade."""

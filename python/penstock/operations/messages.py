@@ -1,0 +1,71 @@
+"""Messages to a flow and the verdicts on them: the way of every operation that changes one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from penstock.errors import Conflict, Invalid, NotFound, PenstockError, WaitTimeout
+from penstock.operations.context import Context, Deadline, ended, unknown_flow
+from penstock.operations.wait import seconds
+from penstock.options import Duration
+from penstock.store.rows import Ended, Sent
+
+_REFUSALS: dict[str, type[PenstockError]] = {"conflict": Conflict, "invalid": Invalid, "not_found": NotFound}
+
+
+def ask(context: Context, key: str, kind: str, body: Mapping[str, Any], timeout: Duration) -> None:
+    """Send a message and wait for the owner's verdict on it.
+
+    Raises:
+        NotFound: No such flow.
+        Invalid: The flow is a child, which only its parent may direct.
+        Conflict: The flow has ended, or somebody else was first; the message says who.
+        WaitTimeout: No verdict came in time; the message stands and will be answered.
+    """
+    deadline = Deadline(seconds(timeout))
+    flow_id = context.flow_id(key)
+    _check_addressee(context, key, flow_id, kind)
+    text = json.dumps(body, allow_nan=False, separators=(",", ":"))
+    sent = context.writer.run(partial(context.store.send, flow_id, kind, text)).result()
+    if sent is None:
+        raise unknown_flow(key)
+    if isinstance(sent, Ended):
+        raise _too_late(kind, key, sent.status)
+    _await_verdict(context, key, flow_id, kind, sent, deadline)
+
+
+def _check_addressee(context: Context, key: str, flow_id: bytes, kind: str) -> None:
+    row = context.store.outcome(flow_id)
+    if row is None:
+        raise unknown_flow(key)
+    if row.parent_id is not None:
+        root = context.key_of(row.root_id)
+        raise Invalid(f"flow {key} is a child and takes no {kind}; send it to its root, {root}")
+
+
+def _await_verdict(
+    context: Context, key: str, flow_id: bytes, kind: str, sent: Sent, deadline: Deadline
+) -> None:
+    message = (flow_id, sent.seq)
+    waiter = context.waiters.verdicts.add(message)
+    context.poke()
+    try:
+        if not waiter.wait(deadline.left()):
+            raise WaitTimeout(
+                f"{kind} of flow {key} was not answered in time; message {sent.seq} stands and will be",
+                flow_key=key,
+            )
+    finally:
+        context.waiters.verdicts.remove(message, waiter)
+    if waiter.value is None:
+        raise ended(f"message {sent.seq} to flow {key} waited for its answer")
+    verdict = json.loads(waiter.value)
+    if not verdict["ok"]:
+        raise _REFUSALS.get(verdict["code"], PenstockError)(verdict["message"])
+
+
+def _too_late(kind: str, key: str, status: str) -> Conflict:
+    return Conflict(f"{kind} came too late: flow {key} is {status}")

@@ -1,0 +1,195 @@
+"""How an engine begins: its settings checked, its parts made and started in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from penstock.app import App
+from penstock.errors import Invalid
+from penstock.operations.context import Context
+from penstock.options import INT32, Duration, duration_ms
+from penstock.runtime.loop import AnyPool, PoolMaker
+from penstock.runtime.replica import Replica
+from penstock.workers.inline import InlinePool
+from penstock.workers.pool import Pool
+from penstock.workers.spec import AppSpec
+
+if TYPE_CHECKING:
+    from penstock.host import GraphLoader, TaskExecutor
+
+_SHARD = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The arguments of an engine, checked."""
+
+    app: App | None
+    spec: AppSpec | None
+    """Where workers find the app; None when tasks run in this process."""
+    url: str
+    workers: int
+    threads: int
+    name: str | None
+    lease_ms: int
+    time_budget_ms: int
+    default_priority: int
+    loader: GraphLoader | None
+    executor: TaskExecutor | None
+    room: int
+    clock: Callable[[], int] | None
+
+    @classmethod
+    def check(
+        cls,
+        *,
+        app: App | str | None,
+        url: str,
+        workers: int,
+        threads: int,
+        name: str | None,
+        lease: Duration,
+        time_budget: Duration,
+        default_priority: int,
+        loader: GraphLoader | None,
+        executor: TaskExecutor | None,
+        room: int,
+        clock: Callable[[], int] | None,
+    ) -> Settings:
+        """Refuse what cannot work, before anything is started.
+
+        Raises:
+            Invalid: The message names the argument, the value and the way out.
+        """
+        if not isinstance(url, str):
+            raise Invalid(f"url is {url!r}: give a SQLAlchemy URL, such as 'sqlite:///flows.db'")
+        for what, value, least in (("workers", workers, 0), ("threads", threads, 1), ("room", room, 1)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise Invalid(f"{what} is {value!r}: give an integer of at least {least}")
+        if isinstance(default_priority, bool) or not isinstance(default_priority, int):
+            raise Invalid(f"default_priority is {default_priority!r}: give an integer")
+        if default_priority not in INT32:
+            raise Invalid(f"default_priority is {default_priority!r}: it must fit into 32 bits")
+        if executor is not None and workers > 0:
+            raise Invalid("an executor runs its tasks in this process: leave out workers")
+        found, spec = _find_app(app, executor, workers)
+        return cls(
+            app=found,
+            spec=spec,
+            url=url,
+            workers=workers,
+            threads=threads,
+            name=name,
+            lease_ms=duration_ms(lease, "lease", is_zero_allowed=False),
+            time_budget_ms=duration_ms(time_budget, "time_budget", is_zero_allowed=False),
+            default_priority=default_priority,
+            loader=loader,
+            executor=executor,
+            room=room,
+            clock=clock,
+        )
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without its password."""
+        head, at, tail = self.url.rpartition("@")
+        return f"{head.rpartition(':')[0]}:***@{tail}" if at else self.url
+
+    def pool_maker(self) -> PoolMaker:
+        """What makes the pool on the loop's thread."""
+
+        def make(**callbacks: Any) -> AnyPool:
+            if self.spec is not None:
+                return Pool(self.spec, workers=self.workers, threads=self.threads, **callbacks)
+            tasks = self.executor if self.executor is not None else self.app
+            assert tasks is not None
+            return InlinePool(tasks, threads=self.threads, **callbacks)
+
+        return make
+
+
+def begin(settings: Settings) -> tuple[Replica, Context]:
+    """Make and start everything; on failure nothing is left running.
+
+    Raises:
+        EngineUnavailable: The database or the workers do not come up.
+        Invalid: A graph does not compile, or needs a task that is not there.
+    """
+    definitions = _definitions(settings.app)
+    replica = Replica(
+        settings.url,
+        shard=_SHARD,
+        name=settings.name,
+        lease_ms=settings.lease_ms,
+        core_options={
+            "room": settings.room,
+            "threads": settings.threads,
+            "time_budget_ms": settings.time_budget_ms,
+        },
+        make_pool=settings.pool_maker(),
+        now=settings.clock,
+    )
+    try:
+        # Before the writer runs: this thread is the only one that writes.
+        published = {name: replica.publish(name, definition) for name, definition in definitions.items()}
+        replica.start_workers()
+        _check_tasks(replica, published)
+        replica.start()
+    except BaseException:
+        replica.stop(0)
+        raise
+    context = Context(
+        shard=_SHARD,
+        store=replica.store,
+        waiters=replica.waiters,
+        core=replica.core,
+        writer=replica.writer,
+        poke=replica.poller.poke,
+        publish=lambda name, definition: replica.writer.run(lambda: replica.publish(name, definition)).result(),
+        default_priority=settings.default_priority,
+        time_budget_ms=settings.time_budget_ms,
+        loader=settings.loader,
+    )
+    return replica, context
+
+
+def _find_app(
+    app: App | str | None, executor: TaskExecutor | None, workers: int
+) -> tuple[App | None, AppSpec | None]:
+    if app is None:
+        if executor is None:
+            raise Invalid("app is None: pass an App, its address as 'module:attribute', or an executor")
+        return None, None
+    if not isinstance(app, (App, str)):
+        raise Invalid(f"app is {app!r}: pass an App, or its address as 'module:attribute'")
+    spec = AppSpec.of(app) if isinstance(app, str) or workers > 0 else None
+    if isinstance(app, str):
+        assert spec is not None
+        app = _load(spec)
+    return app, spec if workers > 0 else None
+
+
+def _load(spec: AppSpec) -> App:
+    try:
+        return spec.load()
+    except ImportError as error:
+        raise Invalid(f"the app {spec.target}:{spec.attribute} cannot be imported: {error}") from error
+
+
+def _definitions(app: App | None) -> dict[str, bytes]:
+    if app is None:
+        return {}
+    app.tasks()  # functions that stand for nodes are refused here when their names clash
+    return {name: app.get_graph(name).definition() for name in app.graphs()}
+
+
+def _check_tasks(replica: Replica, published: dict[str, bytes]) -> None:
+    for workflow, graph_id in published.items():
+        missing = replica.core.missing_tasks(graph_id)
+        if missing:
+            raise Invalid(
+                f"workflow {workflow!r} needs the task {missing[0]!r}, which the workers do not have; "
+                "decorate it with @app.task, above the engine in the app's module"
+            )

@@ -1,0 +1,188 @@
+"""One engine's machinery on one shard: store, core, writer, poller and loop, started and stopped in order."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from penstock._core import Core
+from penstock.errors import Invalid
+from penstock.runtime.claims import Claims
+from penstock.runtime.inbox import Inbox
+from penstock.runtime.loop import Loop, PoolMaker
+from penstock.runtime.poller import Poller
+from penstock.runtime.waiters import Waiters
+from penstock.runtime.writer import Writer
+from penstock.store import open_store
+
+if TYPE_CHECKING:
+    from penstock._core import Report
+    from penstock.store.batch import Fenced
+    from penstock.workers.tasks import TaskTable
+
+_log = logging.getLogger(__name__)
+_CLEAN_EVERY_MS = 60_000
+
+# A thread of the host that computes holds the interpreter for this long at most: 5 ms, the default, makes each of a
+# step's hand-overs cost that much.
+_SWITCH_INTERVAL_S = 0.0005
+
+
+class SwitchInterval:
+    """Keeps the interpreter's switch interval short while any engine of the process runs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # Guarded by _lock:
+        self._engines = 0
+        self._before = 0.0
+
+    def enter(self) -> None:
+        """An engine starts."""
+        with self._lock:
+            self._engines += 1
+            if self._engines == 1:
+                self._before = sys.getswitchinterval()
+                sys.setswitchinterval(min(self._before, _SWITCH_INTERVAL_S))
+
+    def leave(self) -> None:
+        """An engine has stopped; the last one puts back what it found."""
+        with self._lock:
+            self._engines -= 1
+            if self._engines == 0:
+                sys.setswitchinterval(self._before)
+
+
+switch_interval = SwitchInterval()
+
+
+class Replica:
+    """What an engine runs on one shard. Made and started by one thread; its members serve any."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        shard: int,
+        name: str | None,
+        lease_ms: int,
+        core_options: Mapping[str, Any],
+        make_pool: PoolMaker,
+        now: Callable[[], int] | None = None,
+    ) -> None:
+        """Open the store, register, and make the core. `start` sets it going.
+
+        Raises:
+            EngineUnavailable: The database cannot be reached, or another engine holds it.
+            Invalid: The URL cannot be used.
+        """
+        self.shard = shard
+        self.store = open_store(url, now)
+        try:
+            replica_id = self.store.register(
+                name=name, capacity=int(core_options.get("room", 0)), lease_ms=lease_ms
+            )
+            self.core = Core(replica_id, shard, dict(core_options))
+        except BaseException:
+            self.store.close()
+            raise
+        self.waiters = Waiters(self.store, self.core.owned_of)
+        self.writer = Writer(self.store, self.core, self._on_committed, self._on_fenced)
+        self._inbox = Inbox(self.store, self.core)
+        self._claims = Claims(self.store, self.core, self.writer, self._inbox, self._admit, self._on_fenced)
+        self.loop = Loop(self.core, self.store.now, make_pool, self.writer.wake)
+        self.poller = Poller(
+            self.store, self.core, self._inbox, self._claims, self._on_work, self._tick
+        )
+        self._next_clean = self.store.now() + _CLEAN_EVERY_MS
+        self._has_room_to_fill = False
+
+    def publish(self, workflow: str, definition: bytes) -> bytes:
+        """Make a workflow known to the core and to every process that reads the database; its graph's id.
+
+        Raises:
+            Invalid: The graph does not compile.
+        """
+        graph_id = self.core.add_graph(definition)
+        self.core.publish(workflow, graph_id)
+        self.store.publish(graph_id, workflow, definition.decode())
+        return graph_id
+
+    def start_workers(self) -> TaskTable:
+        """Start the loop and the workers; the tasks that they have.
+
+        Raises:
+            EngineUnavailable: The workers do not come up.
+        """
+        table = self.loop.start()
+        self.core.set_tasks(list(table.items()))
+        if table.default is not None:
+            self.core.set_default_kind(table.default)
+        return table
+
+    def start(self) -> None:
+        """Begin to write and to claim."""
+        self.writer.start()
+        self.poller.start()
+        self.loop.kick()
+
+    def stop(self, timeout: float) -> None:
+        """Drain for up to *timeout* seconds, release the flows and close everything. Idempotent."""
+        self.poller.stop()
+        self.loop.stop(timeout)
+        self.writer.stop()
+        try:
+            self.store.leave()
+        finally:
+            self.store.close()
+            self.waiters.created.close("the engine was shut down before the flow was stored")
+            self.waiters.stopped.close(None)
+            self.waiters.verdicts.close(None)
+
+    def _on_committed(self, report: Report) -> None:
+        """Tell everybody whom a commit concerns. The writer's thread."""
+        self.waiters.on_report(report)
+        for flow_id, message in report.broken:
+            _log.error("Flow %s disagrees with its journal: %s", flow_id.hex()[:8], message)
+        if report.reload:
+            self._claims.reload(report.reload)
+        if report.mail or report.reload or self.waiters.wants_verdicts or self._has_backlog():
+            self.poller.poke()
+        self.loop.kick()
+
+    def _has_backlog(self) -> bool:
+        """Whether flows were left in the database for want of room and there is room again."""
+        room = self.core.room()
+        if room == 0:
+            self._has_room_to_fill = True
+            return False
+        if self._has_room_to_fill and room > self.core.capacity() // 4:
+            self._has_room_to_fill = False
+            return True
+        return False
+
+    def _on_work(self) -> None:
+        self.writer.wake()
+        self.loop.kick()
+
+    def _on_fenced(self, fenced: Fenced) -> None:
+        _log.critical("Replica %d was declared dead; this engine must be started again.", fenced.replica_id)
+
+    def _admit(self, graph_id: bytes, definition: str) -> bool:
+        """Learn a graph that a claimed flow has; whether all of its tasks are here."""
+        try:
+            self.core.add_graph(definition.encode())
+        except Invalid as error:
+            _log.error("Graph %s cannot be read: %s", graph_id.hex()[:12], error)
+            return False
+        return not self.core.missing_tasks(graph_id)
+
+    def _tick(self) -> None:
+        self.waiters.tick()
+        now = self.store.now()
+        if now >= self._next_clean:
+            self._next_clean = now + _CLEAN_EVERY_MS
+            self.writer.run(self.store.clean)
