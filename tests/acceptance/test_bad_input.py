@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -35,6 +36,8 @@ def ask(flow: Flow) -> dict[str, Any]:
 app.graph("double").chain(double).reducer("total", "add")
 app.graph("ask").chain(ask)
 
+StartHost = Callable[..., Host]
+
 NOT_JSON: list[tuple[Any, str, str]] = [
     ([1], "invalid", "mapping"),
     ({1: 2}, "invalid", "field names are strings"),
@@ -43,7 +46,7 @@ NOT_JSON: list[tuple[Any, str, str]] = [
     ({"n": {1, 2}}, "invalid_state", "set"),
     ({"n": [object()]}, "invalid_state", "object"),
     ({"n": datetime(2026, 1, 1)}, "invalid_state", "datetime"),  # noqa: DTZ001 - a value that is refused
-    ({"total": "three"}, "reducer", "total"),
+    ({"total": "three"}, "invalid", "total"),
 ]
 
 BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
@@ -62,12 +65,31 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"hold": "yes"}, "hold"),
 ]
 
-BAD_KEYS = ["", "x", "1-", "1-0", "nonsense/1", "1-" + "0" * 26, "2-" + "0" * 26, "1-" + "é" * 26, 7, None, b"1-0"]
+BAD_KEYS = [
+    "",
+    "x",
+    "1-",
+    "1-0",
+    "nonsense/1",
+    "1-" + "0" * 26,
+    "2-" + "0" * 26,
+    "1-" + "é" * 26,
+    7,
+    None,
+    b"1-0",
+]
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
     return tmp_path / "flows.db"
+
+
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A folder that other users can reach, unlike those of pytest."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
 
 
 @pytest.fixture
@@ -86,8 +108,18 @@ def refusal(call: Callable[[], object], kind: type[PenstockError]) -> PenstockEr
     return caught.value
 
 
-def threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("penstock")]
+def assert_no_threads() -> None:
+    def threads() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("penstock")]
+
+    eventually(lambda: not threads(), what="the engine's threads to end", deadline=2)
+
+
+def rows_left(database: Path) -> dict[str, int]:
+    """The rows that a start left behind, but for the schema's own version."""
+    counts = row_counts(database)
+    assert counts.pop("penstock_version", 1) == 1
+    return {table: number for table, number in counts.items() if number}
 
 
 def children_of_this_process() -> list[int]:
@@ -108,8 +140,12 @@ class TestCreate:
         assert engine.run("double", {"n": 4}, timeout=10).state == {"n": 8}, "the engine goes on"
 
     def test_an_unknown_workflow_is_not_found(self, engine: Engine) -> None:
-        for call in (engine.create, engine.run):
-            error = refusal(lambda call=call: call("triple", {"n": 1}), NotFound)
+        for call in (
+            lambda: engine.create("triple", {"n": 1}),
+            lambda: engine.run("triple", {"n": 1}),
+            lambda: engine.create("triple", {"n": 1}, idempotency_key="k"),
+        ):
+            error = refusal(call, NotFound)
             assert error.code == "not_found"
             assert "triple" in error.message
         refusal(lambda: engine.create_many("triple", [{}]), NotFound)
@@ -144,14 +180,15 @@ class TestCreate:
             assert word in error.message
 
     def test_an_option_of_a_later_version_is_refused_not_ignored(self, engine: Engine) -> None:
-        assert "hold" in refusal(lambda: engine.create("double", {"n": 1}, hold=True), Invalid).message
+        later: dict[str, Any] = {"hold": True}
+        assert "hold" in refusal(lambda: engine.create("double", {"n": 1}, **later), Invalid).message
 
     def test_a_bad_timeout_is_refused_before_anything_is_created(self, engine: Engine) -> None:
         refusal(lambda: engine.run("double", {"n": 1}, timeout=-1), Invalid)
         refusal(lambda: engine.run("double", {"n": 1}, timeout="soon"), Invalid)  # type: ignore[arg-type]  # refused
 
     def test_a_task_that_does_not_exist_is_refused(self, engine: Engine) -> None:
-        assert "triple" in refusal(lambda: engine.run_task("triple", {"n": 1}), PenstockError).message
+        assert "triple" in refusal(lambda: engine.run_task("triple", {"n": 1}), Invalid).message
         refusal(lambda: engine.run_task(lambda n: None), Invalid)
 
 
@@ -201,7 +238,7 @@ class TestKeys:
         key = engine.create("ask")
         assert engine.wait(key, timeout=10).status == "interrupted"
         before = row_counts(database)
-        refusal(lambda: engine.resume(key, object()), Invalid)  # type: ignore[arg-type]  # refused
+        refusal(lambda: engine.resume(key, object()), Invalid)
         refusal(lambda: engine.resume(key, 1, interrupt_id="x"), Invalid)
         refusal(lambda: engine.cancel(key, "a\0b"), Invalid)
         assert row_counts(database) == before
@@ -224,12 +261,15 @@ class TestGraphs:
     def test_an_invalid_graph_is_refused_at_the_start(self, database: Path) -> None:
         broken = App("broken")
         broken.task(double)
-        broken.graph("broken").fan_out(double, "a", "b").edge("a", "c").edge("b", "c")
+        broken.graph("fine").chain(double)
+        broken.graph("broken").node("a", double).node("b", double).node("join", double).fan_in("join").chain(
+            "a", "b", "join"
+        )
         error = refusal(Engine(broken, f"sqlite:///{database}").start, Invalid)
         assert error.code == "invalid"
-        assert "c" in error.message
-        assert threads() == []
-        assert sum(row_counts(database).get(f"penstock_{name}", 0) for name in ("flows", "live", "graphs")) == 0
+        assert "join" in error.message
+        assert_no_threads()
+        assert rows_left(database) == {}
         # The file is free again.
         with Engine(app, f"sqlite:///{database}") as engine:
             assert engine.run("double", {"n": 1}, timeout=10).status == "completed"
@@ -240,7 +280,8 @@ class TestGraphs:
         error = refusal(Engine(lacking, f"sqlite:///{database}").start, Invalid)
         assert "nowhere" in error.message
         assert "lacking" in error.message
-        assert threads() == []
+        assert_no_threads()
+        assert rows_left(database) == {}
 
     def test_a_loader_that_gives_an_invalid_graph_stores_nothing(self, database: Path) -> None:
         class Loader:
@@ -273,9 +314,9 @@ class TestApps:
 
     def test_an_app_made_in_a_function_needs_workers_0(self, database: Path) -> None:
         local = App("local")
-        assert "workers=0" in refusal(
-            lambda: Engine(local, f"sqlite:///{database}", workers=1), Invalid
-        ).message
+        assert (
+            "workers=0" in refusal(lambda: Engine(local, f"sqlite:///{database}", workers=1), Invalid).message
+        )
         refusal(lambda: Engine(None, f"sqlite:///{database}"), Invalid)
         assert not database.exists()
 
@@ -284,7 +325,7 @@ class TestApps:
         error = refusal(engine.start, EngineUnavailable)
         assert error.code == "unavailable"
         assert "only here" in error.message
-        assert threads() == []
+        assert_no_threads()
         eventually(lambda: children_of_this_process() == [], what="the zygote to be gone")
         with Engine(app, f"sqlite:///{database}") as again:
             assert again.run("double", {"n": 1}, timeout=10).status == "completed"
@@ -322,7 +363,7 @@ class TestDatabases:
         assert error.code == "unavailable"
         for word in words:
             assert word in error.message
-        assert threads() == []
+        assert_no_threads()
 
     def test_a_missing_directory_is_named(self, tmp_path: Path) -> None:
         self.assert_unavailable(f"sqlite:///{tmp_path}/nowhere/flows.db", f"{tmp_path}/nowhere")
@@ -337,36 +378,48 @@ class TestDatabases:
         self.assert_unavailable(f"sqlite:///{database}", str(database), "not a database")
         assert database.read_bytes() == text
 
-    def test_a_folder_that_cannot_be_written_to_is_named(self, tmp_path: Path, start_host: Any) -> None:
+    def assert_refused_to_nobody(self, start_host: StartHost, path: Path) -> None:
         """Root may write everywhere: a host that has given up that right tries."""
-        folder = tmp_path / "locked"
-        folder.mkdir()
-        folder.chmod(0o555)
-        tmp_path.chmod(0o755)
-        host: Host = start_host(["-m", "tests.acceptance.unprivileged", f"sqlite:///{folder}/flows.db"])
+        host = start_host(["-m", "tests.acceptance.unprivileged", f"sqlite:///{path}"])
         assert host.wait() == 0, host.output()
-        assert "unavailable" in host.output()
-        assert str(folder) in host.output()
-        assert list(folder.iterdir()) == []
+        assert "unavailable: " in host.output()
+        assert str(path) in host.output()
 
-    def test_a_file_that_cannot_be_written_to_is_named(self, database: Path, start_host: Any) -> None:
+    def test_a_folder_that_cannot_be_written_to_is_named(
+        self, public_folder: Path, start_host: StartHost
+    ) -> None:
+        public_folder.chmod(0o755)
+        self.assert_refused_to_nobody(start_host, public_folder / "flows.db")
+        assert list(public_folder.iterdir()) == []
+
+    def test_a_folder_that_cannot_be_looked_into_is_named(
+        self, public_folder: Path, start_host: StartHost
+    ) -> None:
+        public_folder.chmod(0o700)
+        self.assert_refused_to_nobody(start_host, public_folder / "flows.db")
+        assert list(public_folder.iterdir()) == []
+
+    @pytest.mark.parametrize("writable", [(), ("flows.db.lock",)])
+    def test_a_file_that_cannot_be_written_to_is_named(
+        self, public_folder: Path, start_host: StartHost, writable: tuple[str, ...]
+    ) -> None:
+        database = public_folder / "flows.db"
         with Engine(app, f"sqlite:///{database}") as engine:
             engine.run("double", {"n": 1}, timeout=10)
         before = row_counts(database)
-        for path in database.parent.iterdir():
-            path.chmod(0o444)
-        database.parent.chmod(0o777)
-        host: Host = start_host(["-m", "tests.acceptance.unprivileged", f"sqlite:///{database}"])
-        assert host.wait() == 0, host.output()
-        assert "unavailable" in host.output()
-        assert str(database) in host.output()
+        for path in public_folder.iterdir():
+            path.chmod(0o666 if path.name in writable else 0o444)
+        public_folder.chmod(0o777)
+        self.assert_refused_to_nobody(start_host, database)
         assert row_counts(database) == before
 
-    @pytest.mark.parametrize("url", ["", "flows.db", "sqlite:/", "oracle://host/x", "sqlite:///x.db?mode=ro", 5, None])
+    @pytest.mark.parametrize(
+        "url", ["", "flows.db", "sqlite:/", "oracle://host/x", "sqlite:///x.db?mode=ro", 5, None]
+    )
     def test_a_url_that_names_no_database_of_this_version_is_invalid(self, url: Any) -> None:
         error = refusal(lambda: Engine(app, url).start(), Invalid)
         assert error.code == "invalid"
-        assert threads() == []
+        assert_no_threads()
 
     def test_a_database_of_another_program_is_left_alone(self, database: Path) -> None:
         with closing(sqlite3.connect(database)) as connection, connection:

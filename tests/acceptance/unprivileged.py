@@ -11,6 +11,9 @@ from penstock.errors import PenstockError
 NOBODY = 65_534
 
 if __name__ == "__main__":
+    # Everything is imported while it may be read.
+    with Engine(App(), "sqlite://"):
+        pass
     if os.getuid() == 0:
         os.setgroups([])
         os.setgid(NOBODY)
@@ -18,6 +21,6 @@ if __name__ == "__main__":
     try:
         Engine(App(), sys.argv[1]).start()
     except PenstockError as error:
-        print(error.code, error)
+        print(f"{error.code}: {error}")
     else:
         sys.exit("it started")

@@ -22,6 +22,11 @@ STEPS = EXPECTED_COUNT
 StartHost = Callable[..., Host]
 
 
+def wait_until_gone(host: Host) -> None:
+    """Wait until the zygote and the workers of a killed host have noticed."""
+    eventually(lambda: not host.members(), what="zygote and workers of the dead host to end", deadline=5)
+
+
 class Run:
     """Hosts on one file, and what must hold between the death of one and the end of the next."""
 
@@ -40,7 +45,7 @@ class Run:
     def kill(self, host: Host) -> None:
         """Kill a host, see its workers go, and keep what was finished then."""
         host.kill()
-        eventually(lambda: not host.members(), what="zygote and workers of the dead host to end", deadline=5)
+        wait_until_gone(host)
         self.kills.append((finished_steps(self.database), len(self.ledger.entries())))
 
     def check(self) -> None:
@@ -107,7 +112,7 @@ def test_a_host_killed_while_it_starts_leaves_a_file_that_the_next_one_can_use(r
         host = run.start(0)
         eventually(run.database.with_name(run.database.name + suffix).exists, what=f"the file {suffix}")
         host.kill()
-        eventually(lambda host=host: not host.members(), what="the dead host's processes to end")
+        wait_until_gone(host)
     last = run.start(FLOWS)
     assert last.wait() == 0, last.output()
     run.check_outcomes()
