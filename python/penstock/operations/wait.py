@@ -10,6 +10,7 @@ from penstock.operations.context import Context, Deadline, ended
 from penstock.operations.create import State, create, make_row, read_options, resolve
 from penstock.operations.read import outcome_of, read_outcome, snapshot
 from penstock.options import Duration, duration_ms
+from penstock.runtime.waiters import CLOSED
 
 if TYPE_CHECKING:
     from penstock.outcome import Outcome
@@ -87,12 +88,15 @@ def _finish(
             raise WaitTimeout(f"flow {key} has not stopped within {timeout}; it goes on", flow_key=key)
     finally:
         _leave(context, flow_id, waiter)
-    if waiter.value is not None:
+    if waiter.value is not None and waiter.value is not CLOSED:
         return outcome_of(context, waiter.value)
     outcome = read_outcome(context, key)
-    if not outcome.is_stopped:
+    if outcome.is_stopped:
+        return outcome
+    if waiter.value is CLOSED:
         raise ended(f"flow {key} was waited for")
-    return outcome
+    # It stood still and has gone on since: a question that lapsed or was answered.
+    return _wait(context, key, deadline, timeout)
 
 
 def _leave(context: Context, flow_id: bytes, waiter: Waiter) -> None:

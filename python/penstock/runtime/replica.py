@@ -14,7 +14,7 @@ from penstock.runtime.claims import Claims
 from penstock.runtime.inbox import Inbox
 from penstock.runtime.loop import Loop, PoolMaker
 from penstock.runtime.poller import Poller
-from penstock.runtime.waiters import Waiters
+from penstock.runtime.waiters import CLOSED, Waiters
 from penstock.runtime.writer import Writer
 from penstock.store import open_store
 
@@ -145,7 +145,7 @@ class Replica:
         finally:
             self.store.close()
             self.waiters.created.close("the engine was shut down before the flow was stored")
-            self.waiters.stopped.close(None)
+            self.waiters.stopped.close(CLOSED)
             self.waiters.verdicts.close(None)
 
     def _on_committed(self, report: Report) -> None:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 
+CLOSED = object()
+"""What waits are ended with when their engine is shut down."""
+
 
 class Waiter:
     """One caller's wait. Set once; what it was set to stays."""
