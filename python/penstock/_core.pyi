@@ -416,7 +416,7 @@ class Core:
     def tick(self, now_ms: int) -> int | None:
         """Fire the timers that are due and return the instant of the next one; None when there is none."""
 
-    def take_batch(self, now_ms: int) -> Batch | None:
+    def take_batch(self) -> Batch | None:
         """Take what waits to be written, up to the limits of one batch; None when nothing does.
 
         Answer it, or all parts of it, with `committed` or `refuse` before the next one is taken.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from penstock.app import App
@@ -243,5 +243,3 @@ class Engine:
         replica = self._replica
         pool = replica.loop.pool if replica is not None else None
         return dict(pool.pids) if pool is not None else {}
-
-

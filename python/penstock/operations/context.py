@@ -91,4 +91,6 @@ class Deadline:
 
 def ended(what: str) -> EngineUnavailable:
     """The refusal of an operation that the engine's end cut short."""
-    return EngineUnavailable(f"the engine was shut down while {what}; the flow goes on when one is started again")
+    return EngineUnavailable(
+        f"the engine was shut down while {what}; the flow goes on when one is started again"
+    )

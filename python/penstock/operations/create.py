@@ -7,11 +7,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from penstock._core import new_flow_id
+from penstock._core import JOURNAL_FORMAT, new_flow_id
 from penstock.errors import Invalid, NotFound
 from penstock.operations.context import Context, ended
 from penstock.options import FlowOptions, encode_object
-from penstock.store.batch import Fenced
+from penstock.store.batch import Fenced, Row
 from penstock.store.rows import NewFlow
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ def create_many(
     """Create flows, all or none, and return their keys in order."""
     asked = read_options(options)
     if asked.idempotency_key is not None:
-        raise Invalid("create_many takes no idempotency_key, which names one flow: call create() for each state")
+        raise Invalid(
+            "create_many takes no idempotency_key, which names one flow: call create() for each state"
+        )
     graph_id = resolve(context, workflow, asked)
     rows = [make_row(context, workflow, graph_id, state, asked) for state in states]
     if not rows:
@@ -84,7 +86,9 @@ def resolve(context: Context, workflow: str, asked: FlowOptions) -> bytes:
         raise NotFound(f"no workflow is called {workflow!r}; make it with app.graph({workflow!r})")
     missing = context.core.missing_tasks(graph_id)
     if missing:
-        raise Invalid(f"no worker has the task {missing[0]!r} of workflow {workflow!r}; register it with @app.task")
+        raise Invalid(
+            f"no worker has the task {missing[0]!r} of workflow {workflow!r}; register it with @app.task"
+        )
     return graph_id
 
 
@@ -123,19 +127,24 @@ def _create_once(context: Context, workflow: str, state: State | None, asked: Fl
     graph_id = resolve(context, workflow, asked)
     row = make_row(context, workflow, graph_id, state, asked)
     context.core.check_input(graph_id, row[3])
-    flow_id, _, _, state_json, priority, fairness_key, weight, budget, thread, turn, tags, baggage, *_, now = row
-    flow = (
-        (flow_id, flow_id, None, None, workflow, graph_id, "running", priority, fairness_key, weight, budget)
-        + (thread, turn, tags, state_json, baggage, None, None, False, None, now, None, None)
-    )
-    live = (flow_id, None, 0, 0, priority, fairness_key, weight, now, None, 0, None, graph_id, 1)
-    asked_hash = hashlib.sha256(json.dumps([workflow, state_json]).encode()).digest()
+    flow, live = _unowned(row)
+    asked_hash = hashlib.sha256(json.dumps([workflow, row[3]]).encode()).digest()
     new = NewFlow(flow, live, idempotency_key=asked.idempotency_key, idempotency_hash=asked_hash)
     made = context.writer.run(lambda: context.store.create([new])).result()
     if isinstance(made, Fenced):
         raise ended("the flow was created")
     context.poke()
     return context.key_of(made[0].flow_id)
+
+
+def _unowned(row: tuple[Any, ...]) -> tuple[Row, Row]:
+    """Give the `flows` row and the `live` row of a new flow that is left to whoever claims it."""
+    flow_id, workflow, graph_id, state = row[:4]
+    band, place, tags, about, now = row[4:7], row[7:10], row[10], row[11:15], row[15]
+    names = (flow_id, flow_id, None, None, workflow, graph_id)
+    flow = (*names, "running", *band, *place, tags, state, *about, None, now, None, None)
+    live = (flow_id, None, 0, 0, *band, now, None, 0, None, graph_id, JOURNAL_FORMAT)
+    return flow, live
 
 
 def _refused(message: str) -> Exception:

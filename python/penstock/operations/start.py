@@ -147,7 +147,9 @@ def begin(settings: Settings) -> tuple[Replica, Context]:
         core=replica.core,
         writer=replica.writer,
         poke=replica.poller.poke,
-        publish=lambda name, definition: replica.writer.run(lambda: replica.publish(name, definition)).result(),
+        publish=lambda name, definition: replica.writer.run(
+            lambda: replica.publish(name, definition)
+        ).result(),
         default_priority=settings.default_priority,
         time_budget_ms=settings.time_budget_ms,
         loader=settings.loader,

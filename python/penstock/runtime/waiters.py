@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Waiters:
     for all.
     """
 
-    def __init__(self, store: Store, owned: Callable[[Collection[bytes]], Collection[bytes]]) -> None:
+    def __init__(self, store: Store, owned: Callable[[Sequence[bytes]], Sequence[bytes]]) -> None:
         """Make empty boards.
 
         Args:
@@ -118,7 +118,8 @@ class Waiters:
         self._look_for_verdicts(self.verdicts.keys())
         waited = self.stopped.keys()
         if waited:
-            self._look_for_stops([key for key in waited if key not in set(self._owned(waited))])
+            owned = set(self._owned(waited))
+            self._look_for_stops([key for key in waited if key not in owned])
 
     def _look_for_verdicts(self, messages: Sequence[tuple[bytes, int]]) -> None:
         if not messages:

@@ -214,7 +214,7 @@ impl Core {
         enter(py, || Ok(self.engine()?.tick(now_ms)))
     }
 
-    fn take_batch(&self, py: Python<'_>, now_ms: i64) -> PyResult<Option<Batch>> {
+    fn take_batch(&self, py: Python<'_>) -> PyResult<Option<Batch>> {
         let batch = enter(py, || Ok(self.engine()?.take_batch()))?;
         Ok(batch.map(|batch| Batch::new(batch, self.replica)))
     }
