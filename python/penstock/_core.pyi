@@ -11,6 +11,24 @@ argument of a wrong type raises `TypeError`, an integer that does not fit the co
 from collections.abc import Sequence, Set
 from typing import ClassVar, Final, Literal, Self, TypeAlias, final
 
+__all__ = [
+    "JOURNAL_FORMAT",
+    "REDUCERS",
+    "Batch",
+    "Core",
+    "Report",
+    "WorkerCodec",
+    "check_state",
+    "compile_graph",
+    "flow_key",
+    "graph_mermaid",
+    "new_flow_id",
+    "parse_flow_key",
+    "parse_step_key",
+    "read_flow",
+    "reduce",
+]
+
 _Finish: TypeAlias = Literal["completed", "failed", "cancelled"]
 
 # --- rows that go in ---
