@@ -10,9 +10,13 @@ mod dispatch;
 mod graphs;
 mod mail;
 mod park;
+mod refuse;
+mod rejoin;
+mod release;
 mod settle;
+mod sweep;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -28,6 +32,9 @@ use crate::wire::{FrameReader, FrameWriter};
 pub use admit::{input_state, LoadedFlow};
 pub use commit::{Report, Stopped};
 pub use mail::{Mail, MAIL_KINDS};
+
+/// How long a released flow stays in memory unused.
+const RELEASED_TTL_MS: u64 = 600_000;
 
 /// A live flow's place in memory; not reused while anything refers to it.
 pub type Serial = u32;
@@ -100,6 +107,8 @@ pub(crate) struct Kept {
     pub step: u64,
     pub happening: Happening,
     pub ran: Ran,
+    /// The database refused what it was, and it became an error.
+    pub is_condemned: bool,
 }
 
 /// What is known of an attempt beside its result.
@@ -139,13 +148,30 @@ pub(crate) struct Live {
     pub is_reloading: bool,
     /// A row of it was refused: one event a batch until everything kept is settled.
     pub is_careful: bool,
+    /// A committed event will set `crashes` to 0.
+    pub is_calming: bool,
+    /// Refusals since its last commit.
+    pub refusals: u32,
+    /// Messages whose effect the database refused: they get that as their verdict.
+    pub blamed_mail: FxHashSet<i64>,
 }
+
+impl Live {
+    fn has_unread_mail(&self) -> bool {
+        self.seen == UNREAD
+    }
+}
+
+/// What an owner has seen of mail that it must read first: equal to no number of messages.
+const UNREAD: i64 = -1;
 
 pub(crate) struct Running {
     pub flow: Serial,
     pub step: u64,
     pub worker: u32,
     pub queued_ms: i64,
+    /// Whether the worker was told; a guarded step waits for its `started` event first.
+    pub is_sent: bool,
 }
 
 pub(crate) struct Worker {
@@ -160,11 +186,14 @@ pub(crate) enum Timer {
     Delay(Serial, u64),
     /// A call's due instant: a sleep is over, an interrupt or a signal lapses.
     Call(Serial, u64, u32),
+    /// Whether the flow can be released now.
+    Rest(Serial),
 }
 
 pub(crate) struct Released {
     pub flow: Flow,
     pub claims: i64,
+    pub handled: i64,
     pub journal_bytes: usize,
     pub snapshot_len: usize,
 }
@@ -176,7 +205,7 @@ pub struct Engine {
     by_id: FxHashMap<[u8; 32], Arc<GraphEntry>>,
     by_workflow: FxHashMap<String, [u8; 32]>,
     tasks: FxHashMap<Arc<str>, u32>,
-    known_tasks: BTreeSet<String>,
+    known_tasks: BTreeMap<String, TaskKind>,
     /// Set when every task name will do, as with a host's executor.
     default_kind: Option<TaskKind>,
     flows: FxHashMap<Serial, Live>,
@@ -188,10 +217,16 @@ pub struct Engine {
     scheduler: Scheduler,
     timers: Timers<Timer>,
     released: Lru<FlowId, Released>,
+    /// Released flows of which `remembers` has said that their journal need not be read.
+    promised: FxHashMap<FlowId, Released>,
     running: FxHashMap<u64, Running>,
     next_dispatch: u64,
     workers: FxHashMap<u32, Worker>,
     pending: VecDeque<Building>,
+    /// Flows with rows in the batch that was handed out, or in a part of it, not answered yet.
+    in_flight: FxHashSet<FlowId>,
+    /// Flows that were rolled back and are not reported yet.
+    reloads: FxHashSet<FlowId>,
     next_batch: u64,
     ticket: u64,
     report: Report,
@@ -200,31 +235,33 @@ pub struct Engine {
 impl Engine {
     /// An engine that holds nothing.
     pub fn new(options: Options, random: Random) -> Self {
-        let slots = SlotOptions { threads: options.threads, ..SlotOptions::default() };
-        let released = Lru::new(options.lru_entries, options.lru_bytes, 600_000);
+        let released = released_flows(&options);
         Self {
-            options,
             random,
             by_id: FxHashMap::default(),
             by_workflow: FxHashMap::default(),
             tasks: FxHashMap::default(),
-            known_tasks: BTreeSet::new(),
+            known_tasks: BTreeMap::new(),
             default_kind: None,
             flows: FxHashMap::default(),
             index: FxHashMap::default(),
             next_serial: 1,
             watched: FxHashSet::default(),
             creating: FxHashSet::default(),
-            scheduler: Scheduler::new(slots),
+            scheduler: Scheduler::new(slots(&options)),
             timers: Timers::new(),
             released,
+            promised: FxHashMap::default(),
             running: FxHashMap::default(),
             next_dispatch: 1,
             workers: FxHashMap::default(),
             pending: VecDeque::new(),
+            in_flight: FxHashSet::default(),
+            reloads: FxHashSet::default(),
             next_batch: 1,
             ticket: 0,
             report: Report::default(),
+            options,
         }
     }
 
@@ -296,6 +333,17 @@ impl Engine {
         let max_event_bytes = self.options.max_event_bytes;
         Some(decide(live, &mut Context { now_ms, seed, max_event_bytes, new_id: &mut make }))
     }
+}
+
+/// What is due while a flow is being released waits so long for the answer.
+const RELEASING_MS: i64 = 100;
+
+fn slots(options: &Options) -> SlotOptions {
+    SlotOptions { threads: options.threads, ..SlotOptions::default() }
+}
+
+fn released_flows(options: &Options) -> Lru<FlowId, Released> {
+    Lru::new(options.lru_entries, options.lru_bytes, RELEASED_TTL_MS)
 }
 
 /// An instant for the clocks of timers and caches, which know no time before 1970.
