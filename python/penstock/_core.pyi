@@ -484,6 +484,24 @@ class Core:
     def owned_of(self, flow_ids: Sequence[bytes]) -> list[bytes]:
         """Return those of these ids whose flows it owns, in the order given."""
 
+    def rejoin(self, replica: int) -> list[bytes]:
+        """Go on as another replica that owns nothing, after this one was declared dead.
+
+        Everything about flows, workers and batches is forgotten; graphs, tasks and watched flows are kept, and so are
+        all counters, so that a result from before matches nothing. The workers must be killed: their numbers are
+        unknown from here on.
+
+        Returns:
+            Ids of the flows whose creation was watched: they were not stored.
+        """
+
+    def drop_flow(self, flow_id: bytes) -> list[bytes]:
+        """Forget a flow that the database says is owned elsewhere, and its rows that wait to be written.
+
+        Returns:
+            Ids of the flows whose rows were bound to those: `load` them again.
+        """
+
 @final
 class Batch:
     """What one commit carries. Made by `Core.take_batch`, used up by `Core.committed` or `Core.refuse`.

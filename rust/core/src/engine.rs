@@ -285,6 +285,11 @@ impl Engine {
         flows.iter().filter(|flow| self.index.contains_key(*flow)).copied().collect()
     }
 
+    /// The id under which it writes.
+    pub fn replica(&self) -> i64 {
+        self.options.replica
+    }
+
     /// How many flows it wants to own at most.
     pub fn capacity(&self) -> usize {
         self.options.room
