@@ -330,6 +330,9 @@ class Core:
     def workflow(self, workflow: str) -> bytes | None:
         """Return the id of the graph that `workflow` means now, None when it means none."""
 
+    def knows_graph(self, graph_id: bytes) -> bool:
+        """Tell whether a graph is known; one that no workflow means is forgotten when many others were used since."""
+
     def set_tasks(self, tasks: list[tuple[str, bool]]) -> None:
         """Say which tasks the workers have.
 

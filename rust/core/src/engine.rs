@@ -202,8 +202,7 @@ pub(crate) struct Released {
 pub struct Engine {
     options: Options,
     random: Random,
-    by_id: FxHashMap<[u8; 32], Arc<GraphEntry>>,
-    by_workflow: FxHashMap<String, [u8; 32]>,
+    graphs: graphs::Graphs,
     tasks: FxHashMap<Arc<str>, u32>,
     known_tasks: BTreeMap<String, TaskKind>,
     /// Set when every task name will do, as with a host's executor.
@@ -238,8 +237,7 @@ impl Engine {
         let released = released_flows(&options);
         Self {
             random,
-            by_id: FxHashMap::default(),
-            by_workflow: FxHashMap::default(),
+            graphs: graphs::Graphs::new(),
             tasks: FxHashMap::default(),
             known_tasks: BTreeMap::new(),
             default_kind: None,

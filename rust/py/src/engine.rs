@@ -73,6 +73,10 @@ impl Core {
         Ok(enter(py, || Ok(self.engine()?.workflow(workflow)))?.map(|id| PyBytes::new(py, &id)))
     }
 
+    fn knows_graph(&self, py: Python<'_>, graph_id: [u8; 32]) -> PyResult<bool> {
+        enter(py, || Ok(self.engine()?.knows_graph(&graph_id)))
+    }
+
     fn set_tasks(&self, py: Python<'_>, tasks: Vec<(String, bool)>) -> PyResult<()> {
         enter(py, || {
             let mut engine = self.engine()?;
