@@ -10,9 +10,10 @@ mod dispatch;
 mod graphs;
 mod mail;
 mod park;
+mod rejoin;
 mod settle;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -28,6 +29,9 @@ use crate::wire::{FrameReader, FrameWriter};
 pub use admit::{input_state, LoadedFlow};
 pub use commit::{Report, Stopped};
 pub use mail::{Mail, MAIL_KINDS};
+
+/// How long a released flow stays in memory unused.
+const RELEASED_TTL_MS: u64 = 600_000;
 
 /// A live flow's place in memory; not reused while anything refers to it.
 pub type Serial = u32;
@@ -176,7 +180,7 @@ pub struct Engine {
     by_id: FxHashMap<[u8; 32], Arc<GraphEntry>>,
     by_workflow: FxHashMap<String, [u8; 32]>,
     tasks: FxHashMap<Arc<str>, u32>,
-    known_tasks: BTreeSet<String>,
+    known_tasks: BTreeMap<String, TaskKind>,
     /// Set when every task name will do, as with a host's executor.
     default_kind: Option<TaskKind>,
     flows: FxHashMap<Serial, Live>,
@@ -200,22 +204,20 @@ pub struct Engine {
 impl Engine {
     /// An engine that holds nothing.
     pub fn new(options: Options, random: Random) -> Self {
-        let slots = SlotOptions { threads: options.threads, ..SlotOptions::default() };
-        let released = Lru::new(options.lru_entries, options.lru_bytes, 600_000);
+        let released = released_flows(&options);
         Self {
-            options,
             random,
             by_id: FxHashMap::default(),
             by_workflow: FxHashMap::default(),
             tasks: FxHashMap::default(),
-            known_tasks: BTreeSet::new(),
+            known_tasks: BTreeMap::new(),
             default_kind: None,
             flows: FxHashMap::default(),
             index: FxHashMap::default(),
             next_serial: 1,
             watched: FxHashSet::default(),
             creating: FxHashSet::default(),
-            scheduler: Scheduler::new(slots),
+            scheduler: Scheduler::new(slots(&options)),
             timers: Timers::new(),
             released,
             running: FxHashMap::default(),
@@ -225,6 +227,7 @@ impl Engine {
             next_batch: 1,
             ticket: 0,
             report: Report::default(),
+            options,
         }
     }
 
@@ -296,6 +299,14 @@ impl Engine {
         let max_event_bytes = self.options.max_event_bytes;
         Some(decide(live, &mut Context { now_ms, seed, max_event_bytes, new_id: &mut make }))
     }
+}
+
+fn slots(options: &Options) -> SlotOptions {
+    SlotOptions { threads: options.threads, ..SlotOptions::default() }
+}
+
+fn released_flows(options: &Options) -> Lru<FlowId, Released> {
+    Lru::new(options.lru_entries, options.lru_bytes, RELEASED_TTL_MS)
 }
 
 /// An instant for the clocks of timers and caches, which know no time before 1970.

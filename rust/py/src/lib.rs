@@ -5,9 +5,12 @@ mod convert;
 mod engine;
 mod enter;
 mod error;
+mod fork;
 mod graph;
 mod history;
 mod ids;
+mod report;
+mod row;
 mod state;
 mod worker;
 
@@ -21,6 +24,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     graph::register(module)?;
     history::register(module)?;
     ids::register(module)?;
+    report::register(module)?;
     state::register(module)?;
     worker::register(module)
 }

@@ -176,13 +176,8 @@ impl Engine {
 
     fn let_go(&mut self, serial: Serial, flow: &FlowId, now_ms: i64) {
         self.index.remove(flow);
+        self.cancel_timers(serial);
         let Some(live) = self.flows.remove(&serial) else { return };
-        for step in live.flow.steps() {
-            self.timers.cancel(&Timer::Delay(serial, step.number));
-            for call in 0..step.calls.len() {
-                self.timers.cancel(&Timer::Call(serial, step.number, call as u32));
-            }
-        }
         let bytes = 512 + live.about.input.len() + live.journal_bytes;
         let released = Released {
             flow: live.flow,
@@ -192,6 +187,17 @@ impl Engine {
         };
         self.released.put(*flow, released, bytes, clock(now_ms));
         self.report.released += 1;
+    }
+
+    /// Disarms every timer of a flow that is about to leave.
+    pub(super) fn cancel_timers(&mut self, serial: Serial) {
+        let Some(live) = self.flows.get(&serial) else { return };
+        for step in live.flow.steps() {
+            self.timers.cancel(&Timer::Delay(serial, step.number));
+            for call in 0..step.calls.len() {
+                self.timers.cancel(&Timer::Call(serial, step.number, call as u32));
+            }
+        }
     }
 
     /// The database refuses the data of this batch, which holds one unit: its flows go back to their last committed
@@ -226,7 +232,7 @@ impl Engine {
     }
 
     /// Takes later rows of refused flows out of what waits, and the flows that were bound to them with them.
-    fn purge(&mut self, flows: &mut FxHashSet<FlowId>, created: &mut FxHashSet<FlowId>) {
+    pub(super) fn purge(&mut self, flows: &mut FxHashSet<FlowId>, created: &mut FxHashSet<FlowId>) {
         loop {
             let before = flows.len();
             for building in &mut self.pending {
@@ -248,7 +254,7 @@ impl Engine {
         }
     }
 
-    fn forget(&mut self, serial: Serial, flow: &FlowId) {
+    pub(super) fn forget(&mut self, serial: Serial, flow: &FlowId) {
         self.index.remove(flow);
         self.creating.remove(flow);
         if let Some(live) = self.flows.remove(&serial) {

@@ -51,7 +51,7 @@ impl Engine {
     pub fn set_task(&mut self, name: &str, kind: TaskKind) {
         let task = self.intern(&Arc::from(name));
         self.scheduler.set_task(task, kind);
-        self.known_tasks.insert(name.to_owned());
+        self.known_tasks.insert(name.to_owned(), kind);
     }
 
     /// The tasks of a graph that no worker has.
@@ -61,7 +61,7 @@ impl Engine {
         }
         let entry = self.by_id.get(graph);
         let tasks = entry.iter().flat_map(|entry| entry.graph.tasks());
-        tasks.filter(|task| !self.known_tasks.contains(*task)).map(str::to_owned).collect()
+        tasks.filter(|task| !self.known_tasks.contains_key(*task)).map(str::to_owned).collect()
     }
 
     /// From now on every task name is known, and of this kind.
