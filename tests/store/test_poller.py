@@ -34,7 +34,7 @@ class FakeCore:
         self.mail.append((flow_id, seen, [body for _, _, body in messages]))
         return True
 
-    def take_batch(self, now_ms):
+    def take_batch(self):
         return None
 
 

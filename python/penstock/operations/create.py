@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from penstock._core import new_flow_id
+from penstock._core import JOURNAL_FORMAT, new_flow_id
 from penstock.errors import Invalid
 from penstock.operations.context import Context, ended
 from penstock.operations.operation import Operation, Until, settled
@@ -119,26 +119,12 @@ def make_row(
 def unowned(
     row: Sequence[Any], idempotency_key: str | None = None, idempotency_hash: bytes | None = None
 ) -> NewFlow:
-    """The rows of a flow that belongs to nobody and is ready, for a transaction of its own."""
-    (
-        flow_id,
-        workflow,
-        graph_id,
-        state_json,
-        priority,
-        fairness_key,
-        weight,
-        budget,
-        thread,
-        turn,
-        tags,
-        *rest,
-    ) = row
-    baggage, trace_parent, notify, is_deleted_on_completion, now = rest
-    about = (flow_id, flow_id, None, None, workflow, graph_id, "running")
-    terms = (priority, fairness_key, weight, budget, thread, turn, tags, state_json, baggage, trace_parent)
-    flow = (*about, *terms, notify, is_deleted_on_completion, None, now, None, None)
-    live = (flow_id, None, 0, 0, priority, fairness_key, weight, now, None, 0, None, graph_id, 1)
+    """The rows of a flow that is left to whoever claims it, for a transaction of its own."""
+    flow_id, workflow, graph_id, state = row[:4]
+    band, place, tags, about, now = row[4:7], row[7:10], row[10], row[11:15], row[15]
+    names = (flow_id, flow_id, None, None, workflow, graph_id)
+    flow = (*names, "running", *band, *place, tags, state, *about, None, now, None, None)
+    live = (flow_id, None, 0, 0, *band, now, None, 0, None, graph_id, JOURNAL_FORMAT)
     return NewFlow(flow, live, idempotency_key=idempotency_key, idempotency_hash=idempotency_hash)
 
 

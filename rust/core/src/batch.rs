@@ -208,7 +208,7 @@ pub struct Item {
 }
 
 /// What the engine does once the unit is committed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum After {
     /// The step may run, from its `not_before`.
     Offer {
@@ -235,6 +235,8 @@ pub enum After {
     Released,
     /// The flow's rows exist.
     Created,
+    /// The flow's `crashes` are 0.
+    Calmed,
 }
 
 /// A batch while it is being filled.
@@ -322,6 +324,14 @@ impl Building {
     /// Whether a row of the flow waits in it.
     pub fn touches(&self, flow: &FlowId) -> bool {
         self.unit_of.contains_key(flow)
+    }
+
+    /// Takes a flow's release out; gives whether there was one.
+    pub fn drop_release(&mut self, flow: &FlowId) -> bool {
+        let before = self.items.len();
+        self.items.retain(|item| item.flow != *flow || !matches!(item.op, Op::Release { .. }));
+        self.after.retain(|(_, of, after)| of != flow || *after != After::Released);
+        self.items.len() < before
     }
 
     /// Puts the rows of refused units in front of everything that was added since. Every flow keeps the order of its
@@ -444,6 +454,13 @@ impl Batch {
             self.after.into_iter().partition(|(unit, _, _)| units.contains(unit));
         let half = |items, after| Self { number: self.number, units: self.units, items, after };
         (half(stay, after_stay), half(out, after_out))
+    }
+
+    /// The units that touch one of the flows.
+    pub fn units_of(&self, flows: &FxHashSet<FlowId>) -> FxHashSet<u32> {
+        let items = self.items.iter().map(|item| (item.unit, item.flow));
+        let after = self.after.iter().map(|(unit, flow, _)| (*unit, *flow));
+        items.chain(after).filter(|(_, flow)| flows.contains(flow)).map(|(unit, _)| unit).collect()
     }
 
     /// Two halves by units, to find a row that the database refuses; `None` when only one unit is left.

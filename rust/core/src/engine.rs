@@ -10,8 +10,11 @@ mod dispatch;
 mod graphs;
 mod mail;
 mod park;
+mod refuse;
 mod rejoin;
+mod release;
 mod settle;
+mod sweep;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -107,6 +110,8 @@ pub(crate) struct Kept {
     pub step: u64,
     pub happening: Happening,
     pub ran: Ran,
+    /// The database refused what it was, and it became an error.
+    pub is_condemned: bool,
 }
 
 /// What is known of an attempt beside its result.
@@ -146,13 +151,30 @@ pub(crate) struct Live {
     pub is_reloading: bool,
     /// A row of it was refused: one event a batch until everything kept is settled.
     pub is_careful: bool,
+    /// A committed event will set `crashes` to 0.
+    pub is_calming: bool,
+    /// Refusals since its last commit.
+    pub refusals: u32,
+    /// Messages whose effect the database refused: they get that as their verdict.
+    pub blamed_mail: FxHashSet<i64>,
 }
+
+impl Live {
+    fn has_unread_mail(&self) -> bool {
+        self.seen == UNREAD
+    }
+}
+
+/// What an owner has seen of mail that it must read first: equal to no number of messages.
+const UNREAD: i64 = -1;
 
 pub(crate) struct Running {
     pub flow: Serial,
     pub step: u64,
     pub worker: u32,
     pub queued_ms: i64,
+    /// Whether the worker was told; a guarded step waits for its `started` event first.
+    pub is_sent: bool,
 }
 
 pub(crate) struct Worker {
@@ -167,11 +189,14 @@ pub(crate) enum Timer {
     Delay(Serial, u64),
     /// A call's due instant: a sleep is over, an interrupt or a signal lapses.
     Call(Serial, u64, u32),
+    /// Whether the flow can be released now.
+    Rest(Serial),
 }
 
 pub(crate) struct Released {
     pub flow: Flow,
     pub claims: i64,
+    pub handled: i64,
     pub journal_bytes: usize,
     pub snapshot_len: usize,
 }
@@ -180,8 +205,7 @@ pub(crate) struct Released {
 pub struct Engine {
     options: Options,
     random: Random,
-    by_id: FxHashMap<[u8; 32], Arc<GraphEntry>>,
-    by_workflow: FxHashMap<String, [u8; 32]>,
+    graphs: graphs::Graphs,
     tasks: FxHashMap<Arc<str>, u32>,
     known_tasks: BTreeMap<String, TaskKind>,
     /// Set when every task name will do, as with a host's executor.
@@ -195,10 +219,16 @@ pub struct Engine {
     scheduler: Scheduler,
     timers: Timers<Timer>,
     released: Lru<FlowId, Released>,
+    /// Released flows of which `remembers` has said that their journal need not be read.
+    promised: FxHashMap<FlowId, Released>,
     running: FxHashMap<u64, Running>,
     next_dispatch: u64,
     workers: FxHashMap<u32, Worker>,
     pending: VecDeque<Building>,
+    /// Flows with rows in the batch that was handed out, or in a part of it, not answered yet.
+    in_flight: FxHashSet<FlowId>,
+    /// Flows that were rolled back and are not reported yet.
+    reloads: FxHashSet<FlowId>,
     next_batch: u64,
     ticket: u64,
     report: Report,
@@ -210,8 +240,7 @@ impl Engine {
         let released = released_flows(&options);
         Self {
             random,
-            by_id: FxHashMap::default(),
-            by_workflow: FxHashMap::default(),
+            graphs: graphs::Graphs::new(),
             tasks: FxHashMap::default(),
             known_tasks: BTreeMap::new(),
             default_kind: None,
@@ -223,10 +252,13 @@ impl Engine {
             scheduler: Scheduler::new(slots(&options)),
             timers: Timers::new(),
             released,
+            promised: FxHashMap::default(),
             running: FxHashMap::default(),
             next_dispatch: 1,
             workers: FxHashMap::default(),
             pending: VecDeque::new(),
+            in_flight: FxHashSet::default(),
+            reloads: FxHashSet::default(),
             next_batch: 1,
             ticket: 0,
             report: Report::default(),
@@ -252,6 +284,11 @@ impl Engine {
     /// Which of these flows it owns.
     pub fn owned_of(&self, flows: &[FlowId]) -> Vec<FlowId> {
         flows.iter().filter(|flow| self.index.contains_key(*flow)).copied().collect()
+    }
+
+    /// The id under which it writes.
+    pub fn replica(&self) -> i64 {
+        self.options.replica
     }
 
     /// How many flows it wants to own at most.
@@ -303,6 +340,9 @@ impl Engine {
         Some(decide(live, &mut Context { now_ms, seed, max_event_bytes, new_id: &mut make }))
     }
 }
+
+/// What is due while a flow is being released waits so long for the answer.
+const RELEASING_MS: i64 = 100;
 
 fn slots(options: &Options) -> SlotOptions {
     SlotOptions { threads: options.threads, ..SlotOptions::default() }

@@ -29,6 +29,10 @@ impl Engine {
         if self.flows.get(&serial).is_none_or(|live| live.is_reloading) {
             return false;
         }
+        let handled = self.flows.get(&serial).map_or(0, |live| live.handled);
+        if mail.iter().any(|message| message.seq > handled) {
+            self.cancel_release(serial);
+        }
         for message in mail {
             self.handle(serial, flow, &message, now_ms);
         }
@@ -46,7 +50,15 @@ impl Engine {
         live.handled = message.seq;
         let claims = live.claims;
         let mut group = Group::default();
-        let verdict = match self.obey(serial, message, &mut group, now_ms) {
+        let obeyed = if live.blamed_mail.remove(&message.seq) {
+            let kind = &message.kind;
+            Err(Error::invalid(format!(
+                "the database refused what {kind} would have written; change its text"
+            )))
+        } else {
+            self.obey(serial, message, &mut group, now_ms)
+        };
+        let verdict = match obeyed {
             Ok(()) => "{\"ok\":true}".to_owned(),
             Err(error) => refusal(&error),
         };
@@ -65,7 +77,9 @@ impl Engine {
         match &*message.kind {
             "resume" => self.obey_resume(serial, &body, group, now_ms),
             "cancel" => {
-                self.cancel(serial, &body.text("reason").unwrap_or_default(), group, now_ms);
+                // A column cannot hold a NUL.
+                let reason = body.text("reason").unwrap_or_default().replace('\0', "\u{fffd}");
+                self.cancel(serial, &reason, group, now_ms);
                 Ok(())
             }
             "child_result" => self.obey_child_result(serial, &body, group, now_ms),
@@ -76,7 +90,12 @@ impl Engine {
     fn obey_resume(&mut self, serial: Serial, body: &Body, group: &mut Group, now_ms: i64) -> Result<()> {
         let Some(live) = self.flows.get(&serial) else { return Err(Error::conflict("the flow is gone")) };
         let key = live.flow.key().clone();
-        let wanted = body.text("interrupt_id").and_then(|id| unhex(&id));
+        let wanted = match body.text("interrupt_id") {
+            Some(id) => Some(unhex(&id).ok_or_else(|| {
+                Error::conflict(format!("interrupt {id:?} of flow {key} is not open; there is no such id"))
+            })?),
+            None => None,
+        };
         let open = live.flow.open_calls(CallKind::Interrupt);
         let found = open.iter().find(|(_, _, call)| wanted.is_none() || call.id == wanted);
         let (step, call) = found.map(|(step, call, _)| (*step, *call)).ok_or_else(|| {

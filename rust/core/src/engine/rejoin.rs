@@ -2,8 +2,6 @@
 
 use std::collections::VecDeque;
 
-use rustc_hash::FxHashSet;
-
 use super::{released_flows, slots, Engine, Report};
 use crate::ids::FlowId;
 use crate::scheduler::{Scheduler, Timers};
@@ -20,7 +18,10 @@ impl Engine {
         self.running.clear();
         self.workers.clear();
         self.released = released_flows(&self.options);
+        self.promised.clear();
         self.pending = VecDeque::new();
+        self.in_flight.clear();
+        self.reloads.clear();
         self.timers = Timers::new();
         self.scheduler = Scheduler::new(slots(&self.options));
         for (name, kind) in self.known_tasks.clone() {
@@ -34,21 +35,10 @@ impl Engine {
     }
 
     /// Forgets a flow that the database says is not owned here, and its rows that wait to be written. Gives the
-    /// flows whose rows were bound to those: they must be loaded again.
+    /// flows whose rows were bound to those: they must be loaded again. Those of which rows are under way are reported
+    /// with the answer to these.
     pub fn drop_flow(&mut self, flow: &FlowId) -> Vec<FlowId> {
-        let Some(serial) = self.index.get(flow).copied() else { return Vec::new() };
-        let (mut bound, mut created) = (FxHashSet::from_iter([*flow]), FxHashSet::default());
-        self.purge(&mut bound, &mut created);
-        let steps = self.flows.get(&serial).map(|live| live.flow.steps().map(|step| step.number).collect::<Vec<_>>());
-        self.drop_steps(serial, &steps.unwrap_or_default());
-        self.cancel_timers(serial);
-        self.forget(serial, flow);
-        bound.remove(flow);
-        for other in &bound {
-            if let Some(live) = self.index.get(other).and_then(|serial| self.flows.get_mut(serial)) {
-                live.is_reloading = true;
-            }
-        }
-        bound.into_iter().collect()
+        self.abandon(flow);
+        self.ready_reloads()
     }
 }
