@@ -706,6 +706,17 @@ def compile_graph(definition: bytes) -> tuple[bytes, bytes, list[str]]:
         Invalid: It breaks a rule; the message names the node, the reason and a way out.
     """
 
+def check_input(definition: bytes, states: list[str]) -> None:
+    """Refuse states that no flow of a graph can start from, as `Core.create` would.
+
+    Args:
+        definition: The graph as JSON.
+        states: JSON objects.
+
+    Raises:
+        Invalid: One is no JSON object, too long, or does not fit a reducer; or the graph breaks a rule.
+    """
+
 def graph_mermaid(definition: bytes, direction: str) -> str:
     """Draw a graph as a Mermaid flowchart.
 

@@ -142,9 +142,7 @@ class Replica:
             self.store.leave()
         finally:
             self.store.close()
-            self.waiters.created.close("the engine was shut down before the flow was stored")
-            self.waiters.stopped.close(None)
-            self.waiters.verdicts.close(None)
+            self.waiters.close()
 
     def _on_committed(self, report: Report) -> None:
         """Tell everybody whom a commit concerns. The writer's thread."""

@@ -29,12 +29,15 @@ use crate::lru::Lru;
 use crate::scheduler::{Scheduler, SlotOptions, TaskKind, Timers};
 use crate::wire::{FrameReader, FrameWriter};
 
-pub use admit::{input_state, LoadedFlow};
+pub use admit::{input_state, new_state, LoadedFlow};
 pub use commit::{Report, Stopped};
 pub use mail::{Mail, MAIL_KINDS};
 
 /// How long a released flow stays in memory unused.
 const RELEASED_TTL_MS: u64 = 600_000;
+
+/// Longest event, and longest input of a flow, unless an engine is told otherwise.
+pub const MAX_EVENT_BYTES: usize = 16 << 20;
 
 /// A live flow's place in memory; not reused while anything refers to it.
 pub type Serial = u32;
@@ -74,7 +77,7 @@ impl Default for Options {
             room: 2_048,
             time_budget_ms: 120_000,
             release_after_ms: 5_000,
-            max_event_bytes: 16 << 20,
+            max_event_bytes: MAX_EVENT_BYTES,
             snapshot_bytes: 256 << 10,
             threads: 1,
             lru_entries: 4_096,
