@@ -330,6 +330,9 @@ class Core:
     def workflow(self, workflow: str) -> bytes | None:
         """Return the id of the graph that `workflow` means now, None when it means none."""
 
+    def knows_graph(self, graph_id: bytes) -> bool:
+        """Tell whether a graph is known; one that no workflow means is forgotten when many others were used since."""
+
     def set_tasks(self, tasks: list[tuple[str, bool]]) -> None:
         """Say which tasks the workers have.
 
@@ -483,6 +486,24 @@ class Core:
 
     def owned_of(self, flow_ids: Sequence[bytes]) -> list[bytes]:
         """Return those of these ids whose flows it owns, in the order given."""
+
+    def rejoin(self, replica: int) -> list[bytes]:
+        """Go on as another replica that owns nothing, after this one was declared dead.
+
+        Everything about flows, workers and batches is forgotten; graphs, tasks and watched flows are kept, and so are
+        all counters, so that a result from before matches nothing. The workers must be killed: their numbers are
+        unknown from here on.
+
+        Returns:
+            Ids of the flows whose creation was watched: they were not stored.
+        """
+
+    def drop_flow(self, flow_id: bytes) -> list[bytes]:
+        """Forget a flow that the database says is owned elsewhere, and its rows that wait to be written.
+
+        Returns:
+            Ids of the flows whose rows were bound to those: `load` them again.
+        """
 
 @final
 class Batch:

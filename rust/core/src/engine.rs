@@ -202,8 +202,7 @@ pub(crate) struct Released {
 pub struct Engine {
     options: Options,
     random: Random,
-    by_id: FxHashMap<[u8; 32], Arc<GraphEntry>>,
-    by_workflow: FxHashMap<String, [u8; 32]>,
+    graphs: graphs::Graphs,
     tasks: FxHashMap<Arc<str>, u32>,
     known_tasks: BTreeMap<String, TaskKind>,
     /// Set when every task name will do, as with a host's executor.
@@ -238,8 +237,7 @@ impl Engine {
         let released = released_flows(&options);
         Self {
             random,
-            by_id: FxHashMap::default(),
-            by_workflow: FxHashMap::default(),
+            graphs: graphs::Graphs::new(),
             tasks: FxHashMap::default(),
             known_tasks: BTreeMap::new(),
             default_kind: None,
@@ -283,6 +281,11 @@ impl Engine {
     /// Which of these flows it owns.
     pub fn owned_of(&self, flows: &[FlowId]) -> Vec<FlowId> {
         flows.iter().filter(|flow| self.index.contains_key(*flow)).copied().collect()
+    }
+
+    /// The id under which it writes.
+    pub fn replica(&self) -> i64 {
+        self.options.replica
     }
 
     /// How many flows it wants to own at most.

@@ -61,13 +61,13 @@ impl Engine {
     ///
     /// # Errors
     /// `invalid` naming what does not fit, `not_found` for an unknown graph.
-    pub fn check_state(&self, graph: &[u8; 32], input: &str) -> Result<()> {
-        let entry = self.by_id.get(graph).ok_or_else(|| Error::not_found("the graph was never added"))?;
+    pub fn check_state(&mut self, graph: &[u8; 32], input: &str) -> Result<()> {
+        let entry = self.graphs.get(graph).ok_or_else(|| Error::not_found("the graph was never added"))?;
         input_state(input, entry.graph.reducers()).map(|_| ())
     }
 
-    fn check_input(&self, new: &NewFlow) -> Result<(Arc<GraphEntry>, State)> {
-        let entry = self.by_id.get(&new.graph).cloned();
+    fn check_input(&mut self, new: &NewFlow) -> Result<(Arc<GraphEntry>, State)> {
+        let entry = self.graphs.get(&new.graph);
         let entry = entry
             .ok_or_else(|| Error::not_found(format!("no graph is known for workflow {:?}", new.workflow)))?;
         if new.input.len() > self.options.max_event_bytes {
@@ -148,7 +148,7 @@ impl Engine {
     /// `corrupt` when its journal does not replay, `not_found` for an unknown graph.
     pub fn load_flow(&mut self, loaded: LoadedFlow, now_ms: i64) -> Result<()> {
         let id = loaded.about.id;
-        let entry = self.by_id.get(&loaded.about.graph).cloned();
+        let entry = self.graphs.get(&loaded.about.graph);
         let entry =
             entry.ok_or_else(|| Error::not_found("the flow's graph was not added before it was loaded"))?;
         let held = self.index.get(&id).copied();
