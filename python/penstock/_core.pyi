@@ -719,6 +719,7 @@ def graph_mermaid(definition: bytes, direction: str) -> str:
 
 def read_flow(
     definition: str,
+    *,
     key: str,
     input: str,
     created_at: int,
