@@ -37,9 +37,6 @@ class FakeCore:
         self.mail.append((flow_id, seen, [body for _, _, body in messages]))
         return True
 
-    def knows_graph(self, graph_id):
-        return True
-
     def take_batch(self):
         return None
 
