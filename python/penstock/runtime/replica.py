@@ -14,7 +14,7 @@ from penstock.runtime.claims import Claims
 from penstock.runtime.inbox import Inbox
 from penstock.runtime.loop import Loop, PoolMaker
 from penstock.runtime.poller import Poller
-from penstock.runtime.waiters import CLOSED, Waiters
+from penstock.runtime.waiters import Waiters
 from penstock.runtime.writer import Writer
 from penstock.store import open_store
 
@@ -94,9 +94,7 @@ class Replica:
         self._inbox = Inbox(self.store, self.core)
         self._claims = Claims(self.store, self.core, self.writer, self._inbox, self._admit, self._on_fenced)
         self.loop = Loop(self.core, self.store.now, make_pool, self.writer.wake)
-        self.poller = Poller(
-            self.store, self.core, self._inbox, self._claims, self._on_work, self._tick
-        )
+        self.poller = Poller(self.store, self.core, self._inbox, self._claims, self._on_work, self._tick)
         self._next_clean = self.store.now() + _CLEAN_EVERY_MS
         self._has_room_to_fill = False
 
@@ -144,9 +142,7 @@ class Replica:
             self.store.leave()
         finally:
             self.store.close()
-            self.waiters.created.close("the engine was shut down before the flow was stored")
-            self.waiters.stopped.close(CLOSED)
-            self.waiters.verdicts.close(None)
+            self.waiters.close()
 
     def _on_committed(self, report: Report) -> None:
         """Tell everybody whom a commit concerns. The writer's thread."""
