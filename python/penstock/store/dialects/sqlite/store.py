@@ -66,6 +66,11 @@ class SqliteStore(SqlStore):
         self._lock.release()
         self._remove()
 
+    @property
+    def is_shared(self) -> bool:
+        """The lock file sees to it that there is one engine."""
+        return False
+
     # --- connections ---
 
     def _naming_failures(self) -> AbstractContextManager[None]:
