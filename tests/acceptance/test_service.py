@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from penstock import App, Engine
-from tests.acceptance.test_documented_examples import blocks_of
+from tests.acceptance.test_documented_examples import blocks_of, run_script
 from tests.support.host import Host
 from tests.support.ledger import Ledger
 
 StartHost = Callable[..., Host]
 ADDRESS = re.compile(r"Uvicorn running on (http://\S+:\d+)")
-SLOW_ORDERS = '''
+SLOW_ORDERS = """
 import os, time
 from pathlib import Path
 from penstock import App
@@ -42,7 +42,7 @@ def confirm(ledger: str, total: int) -> dict:
     return {"message": f"{total} to pay"}
 
 app.graph("order").chain(price, confirm)
-'''
+"""
 
 
 def parents() -> dict[int, int]:
@@ -97,7 +97,12 @@ def write_service(folder: Path, orders: str | None = None) -> None:
 
 def start_service(start_host: StartHost, folder: Path, database_url: str, *, grace: int = 10) -> Service:
     """Run it with a port that the system picks."""
-    environment = {"PORT": "0", "GRACE": str(grace), "DATABASE_URL": database_url, "PYTHONPATH": str(Path.cwd())}
+    environment = {
+        "PORT": "0",
+        "GRACE": str(grace),
+        "DATABASE_URL": database_url,
+        "PYTHONPATH": str(Path.cwd()),
+    }
     return Service(start_host([str(folder / "service.py")], environment))
 
 
@@ -115,13 +120,28 @@ def test_ten_requests_at_a_time_each_run_a_flow(
     write_service(tmp_path / "service")
     service = start_service(start_host, tmp_path / "service", database_url)
     with ThreadPoolExecutor(10) as clients:
-        answers = list(clients.map(service.post, [{"items": [{"price": n}, {"price": 1}]} for n in range(10)]))
+        answers = list(
+            clients.map(service.post, [{"items": [{"price": n}, {"price": 1}]} for n in range(10)])
+        )
     assert [answer["status"] for answer in answers] == ["completed"] * 10
     assert [answer["state"]["message"] for answer in answers] == [f"{n + 1} to pay" for n in range(10)]
     assert len({answer["key"] for answer in answers}) == 10
     service.terminate()
     assert wait_until_ended(service) == 0
     assert "Application shutdown complete" in service.host.output()
+
+
+def test_the_client_of_the_reference_works_beside_the_service(
+    tmp_path: Path, database_url: str, start_host: StartHost
+) -> None:
+    write_service(tmp_path / "service")
+    service = start_service(start_host, tmp_path / "service", database_url)
+    (script,) = blocks_of("docs/reference/client.md")
+    path = tmp_path / "client.py"
+    path.write_text(script.replace("sqlite:///orders.db", database_url), encoding="utf-8")
+    assert run_script(path) == "7 to pay\n['order']\n"
+    service.terminate()
+    assert wait_until_ended(service) == 0
 
 
 def test_a_flow_in_flight_at_sigterm_is_finished_by_the_next_start(
@@ -148,9 +168,7 @@ def test_a_flow_in_flight_at_sigterm_is_finished_by_the_next_start(
     assert wait_until_ended(again) == 0
 
 
-def test_the_file_is_free_after_a_clean_end(
-    tmp_path: Path, database_url: str, start_host: StartHost
-) -> None:
+def test_the_file_is_free_after_a_clean_end(tmp_path: Path, database_url: str, start_host: StartHost) -> None:
     write_service(tmp_path / "service")
     service = start_service(start_host, tmp_path / "service", database_url)
     service.post({"items": []})
