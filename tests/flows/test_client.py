@@ -142,7 +142,7 @@ def test_what_an_engine_refuses_a_client_refuses(
             with pytest.raises(kind) as refusal:
                 facade.create(workflow, state, **options)  # type: ignore[arg-type]  # wrong on purpose
             with pytest.raises(kind):
-                facade.create_many(workflow, [{"n": 1}, state], **options)  # type: ignore[list-item, arg-type]
+                facade.create_many(workflow, [{"n": 1}, state], **options)  # type: ignore[arg-type]
             refusals.append(str(refusal.value))
         assert client.list().items == ()
         if kind is Invalid:
@@ -229,7 +229,7 @@ def test_shutdown_tells_those_who_wait(lonely: Client) -> None:
     thread = threading.Thread(target=wait)
     thread.start()
     context = lonely._ready
-    eventually(lambda: context.waiters.stopped.keys(), what="the wait")
+    eventually(context.waiters.stopped.keys, what="the wait")
     lonely.shutdown()
     thread.join(20)
     assert len(told) == 1
