@@ -730,6 +730,7 @@ def graph_mermaid(definition: bytes, direction: str) -> str:
 
 def read_flow(
     definition: str,
+    *,
     key: str,
     input: str,
     created_at: int,

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from penstock.errors import Invalid, NotFound
+from penstock.errors import NotFound
 
 if TYPE_CHECKING:
     from penstock.host import GraphLoader
@@ -71,11 +71,6 @@ class EnginePort:
             if definition is None:
                 raise NotFound(f"no workflow is called {workflow!r}; make it with app.graph({workflow!r})")
             graph_id = self.publish(workflow, definition)
-        missing = core.missing_tasks(graph_id)
-        if missing:
-            raise Invalid(
-                f"no worker has the task {missing[0]!r} of workflow {workflow!r}; register it with @app.task"
-            )
         return graph_id
 
     def publish(self, workflow: str, definition: bytes) -> bytes:

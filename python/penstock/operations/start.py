@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: The number of the one shard.
 SHARD = 1
+# Workers of a start that failed have nothing to do: they end at once when asked.
+_GIVE_UP_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +131,15 @@ def begin(settings: Settings) -> tuple[Replica, Context]:
         now=settings.clock,
     )
     try:
-        # Before the writer runs: this thread is the only one that writes.
-        published = {name: replica.publish(name, definition) for name, definition in definitions.items()}
+        for definition in definitions.values():
+            replica.core.add_graph(definition)
         replica.start_workers()
-        _check_tasks(replica, published)
+        # Before the writer runs: this thread is the only one that writes.
+        for name, definition in definitions.items():
+            replica.publish(name, definition)
         replica.start()
     except BaseException:
-        replica.stop(0)
+        replica.stop(_GIVE_UP_S)
         raise
     context = Context(
         shard=SHARD,
@@ -198,13 +202,3 @@ def definitions_of(app: App | None) -> dict[str, bytes]:
         return {}
     app.tasks()  # functions that stand for nodes are refused here when their names clash
     return {name: app.get_graph(name).definition() for name in app.graphs()}
-
-
-def _check_tasks(replica: Replica, published: dict[str, bytes]) -> None:
-    for workflow, graph_id in published.items():
-        missing = replica.core.missing_tasks(graph_id)
-        if missing:
-            raise Invalid(
-                f"workflow {workflow!r} needs the task {missing[0]!r}, which the workers do not have; "
-                "decorate it with @app.task, above the engine in the app's module"
-            )
