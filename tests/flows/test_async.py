@@ -14,8 +14,23 @@ import pytest
 from penstock import App, AsyncEngine, Client, Engine, Flow, Graph
 from penstock.errors import Conflict, EngineUnavailable, Invalid, WaitTimeout
 
-OPERATIONS = {"create", "create_many", "run", "run_task", "wait", "poll", "snapshot", "history", "step", "list"}
-OPERATIONS |= {"resume", "cancel", "processes", "start", "shutdown"}
+OPERATIONS = {
+    "create",
+    "create_many",
+    "run",
+    "run_task",
+    "wait",
+    "poll",
+    "snapshot",
+    "history",
+    "step",
+    "list",
+    "resume",
+    "cancel",
+    "processes",
+    "start",
+    "shutdown",
+}
 
 
 class Gate:
