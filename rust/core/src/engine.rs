@@ -9,6 +9,7 @@ mod commit;
 mod dispatch;
 mod graphs;
 mod mail;
+mod needs;
 mod park;
 mod refuse;
 mod rejoin;
@@ -32,6 +33,7 @@ use crate::wire::{FrameReader, FrameWriter};
 pub use admit::{input_state, LoadedFlow};
 pub use commit::{Report, Stopped};
 pub use mail::{Mail, MAIL_KINDS};
+pub use needs::Needs;
 
 /// How long a released flow stays in memory unused.
 const RELEASED_TTL_MS: u64 = 600_000;
@@ -206,6 +208,8 @@ pub struct Engine {
     by_workflow: FxHashMap<String, [u8; 32]>,
     tasks: FxHashMap<Arc<str>, u32>,
     known_tasks: BTreeMap<String, TaskKind>,
+    /// What tasks are sent of the state, by interned task; the others everything.
+    needs: FxHashMap<u32, Needs>,
     /// Set when every task name will do, as with a host's executor.
     default_kind: Option<TaskKind>,
     flows: FxHashMap<Serial, Live>,
@@ -242,6 +246,7 @@ impl Engine {
             by_workflow: FxHashMap::default(),
             tasks: FxHashMap::default(),
             known_tasks: BTreeMap::new(),
+            needs: FxHashMap::default(),
             default_kind: None,
             flows: FxHashMap::default(),
             index: FxHashMap::default(),
