@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock import Graph
@@ -34,6 +35,20 @@ class CoreDriver:
         band, place = (100, "", 1.0), (60_000, flow_id, 1)
         about = ('{"team":"a"}', '{"user":"b"}', None, None, False)
         return (flow_id, workflow, graph_id, json.dumps(fields), *band, *place, *about, NOW)
+
+    def claimed_row(
+        self,
+        workflow: str,
+        journal: Sequence[tuple[int, int, str, str, int, int, str]] = (),
+        *,
+        crashes: int = 0,
+        parent: bytes | None = None,
+    ) -> tuple[Any, ...]:
+        """What `Core.load` takes: a flow that had an owner before."""
+        flow_id, _, graph_id, state, *_ = self.new_row(workflow)
+        tree = (workflow, parent or flow_id, parent, None if parent is None else 1, "running")
+        about = (state, None, None, NOW, None, False)
+        return (flow_id, 2, crashes, 0, graph_id, *tree, 100, "", 1.0, None, *about, list(journal))
 
     def create(self, workflow: str, **fields: Any) -> bytes:
         row = self.new_row(workflow, **fields)

@@ -14,16 +14,6 @@ from tests.boundary.driver import NOW, REPLICA, WORKER, CoreDriver
 CHAIN = Graph("chain").chain("a", "b")
 
 
-def claimed(
-    driver: CoreDriver, journal: list[tuple[int, int, str, str, int, int, str]]
-) -> tuple[object, ...]:
-    """A `LoadRow`."""
-    flow_id, workflow, graph_id, state, *_ = driver.new_row("chain")
-    names = (workflow, flow_id, None, None, "running")
-    about = (state, None, None, NOW, None, False)
-    return (flow_id, 2, 0, 0, graph_id, *names, 100, "", 1.0, None, *about, journal)
-
-
 def test_a_flow_goes_from_its_creation_to_its_end() -> None:
     driver = CoreDriver(CHAIN)
     flow_id = driver.create("chain", n=1)
@@ -68,11 +58,14 @@ def test_a_claimed_flow_goes_on_behind_its_journal_and_a_broken_one_is_named() -
     journal = [(row[1], row[2], row[3], row[4], row[5], row[10], row[11]) for row in batch.journal]
 
     driver = CoreDriver(CHAIN)
-    good, bad = claimed(driver, journal), claimed(driver, [(1, 1, "a", "melted", 0, NOW, "{}")])
-    ((flow_id, reason),) = driver.core.load([bad, good], NOW)  # type: ignore[list-item]  # made of parts
+    good, bad = (
+        driver.claimed_row("chain", journal),
+        driver.claimed_row("chain", [(1, 1, "a", "melted", 0, NOW, "{}")]),
+    )
+    ((flow_id, reason),) = driver.core.load([bad, good], NOW)
     assert flow_id == bad[0]
     assert "melted" in reason
-    assert driver.core.owned_of([bad[0], good[0]]) == [good[0]]  # type: ignore[list-item]  # made of parts
+    assert driver.core.owned_of([bad[0], good[0]]) == [good[0]]
     assert [step[9] for step in driver.steps()] == ["b"]
 
 

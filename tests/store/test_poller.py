@@ -21,6 +21,9 @@ class FakeCore:
         self.broken = []
         self.away = []
 
+    def knows_graph(self, graph_id):
+        return True
+
     def room(self):
         return self.capacity - len(self.flows)
 

@@ -102,9 +102,15 @@ class Replica:
         """Make a workflow known to the core and to every process that reads the database; its graph's id.
 
         Raises:
-            Invalid: The graph does not compile.
+            Invalid: The graph does not compile, or needs a task that the workers do not have; nothing is stored.
         """
         graph_id = self.core.add_graph(definition)
+        missing = self.core.missing_tasks(graph_id)
+        if missing:
+            raise Invalid(
+                f"workflow {workflow!r} needs the task {missing[0]!r}, which the workers do not have; "
+                "decorate it with @app.task, above the engine in the app's module"
+            )
         self.core.publish(workflow, graph_id)
         self.store.publish(graph_id, workflow, definition.decode())
         return graph_id
@@ -136,9 +142,7 @@ class Replica:
             self.store.leave()
         finally:
             self.store.close()
-            self.waiters.created.close("the engine was shut down before the flow was stored")
-            self.waiters.stopped.close(None)
-            self.waiters.verdicts.close(None)
+            self.waiters.close()
 
     def _on_committed(self, report: Report) -> None:
         """Tell everybody whom a commit concerns. The writer's thread."""

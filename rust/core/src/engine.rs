@@ -30,13 +30,16 @@ use crate::lru::Lru;
 use crate::scheduler::{Scheduler, SlotOptions, TaskKind, Timers};
 use crate::wire::{FrameReader, FrameWriter};
 
-pub use admit::{input_state, LoadedFlow};
+pub use admit::{input_state, new_state, LoadedFlow};
 pub use commit::{Report, Stopped};
 pub use mail::{Mail, MAIL_KINDS};
 pub use needs::Needs;
 
 /// How long a released flow stays in memory unused.
 const RELEASED_TTL_MS: u64 = 600_000;
+
+/// Longest event, and longest input of a flow, unless an engine is told otherwise.
+pub const MAX_EVENT_BYTES: usize = 16 << 20;
 
 /// A live flow's place in memory; not reused while anything refers to it.
 pub type Serial = u32;
@@ -76,7 +79,7 @@ impl Default for Options {
             room: 2_048,
             time_budget_ms: 120_000,
             release_after_ms: 5_000,
-            max_event_bytes: 16 << 20,
+            max_event_bytes: MAX_EVENT_BYTES,
             snapshot_bytes: 256 << 10,
             threads: 1,
             lru_entries: 4_096,
@@ -204,8 +207,7 @@ pub(crate) struct Released {
 pub struct Engine {
     options: Options,
     random: Random,
-    by_id: FxHashMap<[u8; 32], Arc<GraphEntry>>,
-    by_workflow: FxHashMap<String, [u8; 32]>,
+    graphs: graphs::Graphs,
     tasks: FxHashMap<Arc<str>, u32>,
     known_tasks: BTreeMap<String, TaskKind>,
     /// What tasks are sent of the state, by interned task; the others everything.
@@ -242,8 +244,7 @@ impl Engine {
         let released = released_flows(&options);
         Self {
             random,
-            by_id: FxHashMap::default(),
-            by_workflow: FxHashMap::default(),
+            graphs: graphs::Graphs::new(),
             tasks: FxHashMap::default(),
             known_tasks: BTreeMap::new(),
             needs: FxHashMap::default(),
@@ -288,6 +289,11 @@ impl Engine {
     /// Which of these flows it owns.
     pub fn owned_of(&self, flows: &[FlowId]) -> Vec<FlowId> {
         flows.iter().filter(|flow| self.index.contains_key(*flow)).copied().collect()
+    }
+
+    /// The id under which it writes.
+    pub fn replica(&self) -> i64 {
+        self.options.replica
     }
 
     /// How many flows it wants to own at most.

@@ -59,7 +59,7 @@ impl Engine {
         let outcome = match made {
             Some(child) => self.create_in(child, group).map_err(|error| (error.code.as_str(), error.message)),
             None => {
-                let known: Vec<&str> = self.by_workflow.keys().map(String::as_str).take(20).collect();
+                let known: Vec<&str> = self.graphs.workflows().take(20).collect();
                 Err(("not_found", format!("no workflow is called {workflow:?}; known are {known:?}")))
             }
         };
