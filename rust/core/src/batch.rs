@@ -8,7 +8,7 @@ mod rows;
 
 use rustc_hash::FxHashSet;
 
-pub use building::{Building, Group, MAX_BYTES, MAX_EVENTS};
+pub use building::{created_in, Building, Group, MAX_BYTES, MAX_EVENTS};
 pub use rows::{After, CreateRow, InterruptRow, Item, JournalRow, NewFlow, Op, StopRow};
 
 use crate::ids::FlowId;

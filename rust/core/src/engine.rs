@@ -283,6 +283,14 @@ impl Engine {
         (self.flows.len(), self.scheduler.ready_len(), self.running.len())
     }
 
+    /// How many entries it holds on behalf of flows, in whatever place: 0 when every flow has ended.
+    pub fn entries(&self) -> usize {
+        let rows = self.pending.iter().filter(|building| !building.is_empty()).count() + self.in_flight.len();
+        let steps = self.scheduler.ready_len() + self.scheduler.running_len() + self.running.len();
+        let flows = self.flows.len() + self.index.len() + self.reloads.len() + self.promised.len();
+        rows + steps + flows + self.timers.len() + self.watched.len() + self.creating.len()
+    }
+
     /// The flows it owns.
     pub fn owned(&self) -> Vec<FlowId> {
         self.index.keys().copied().collect()

@@ -45,6 +45,8 @@ pub struct Building {
     after: Vec<(u32, FlowId, After)>,
     unit_of: FxHashMap<FlowId, u32>,
     parent: Vec<u32>,
+    /// Flows whose rows it inserts.
+    created: FxHashSet<FlowId>,
     events: usize,
     bytes: usize,
 }
@@ -55,10 +57,21 @@ impl Building {
         self.items.is_empty() && self.after.is_empty()
     }
 
-    /// Whether the group still fits.
+    /// Whether the group still fits. A row that is inserted has no other operation in the same batch: one statement
+    /// would not see it.
     pub fn has_room(&self, group: &Group) -> bool {
+        let is_new = |flow: &FlowId, op: &Op| op.is_row_operation() && self.created.contains(flow);
         self.is_empty()
-            || (self.events + group.items.len() <= MAX_EVENTS && self.bytes + group.bytes() <= MAX_BYTES)
+            || (!group.items.iter().any(|(flow, _, op)| is_new(flow, op))
+                && self.events + group.items.len() <= MAX_EVENTS
+                && self.bytes + group.bytes() <= MAX_BYTES)
+    }
+
+    /// Whether it holds an operation on a row that one of these items inserts.
+    pub fn waits_for(&self, items: &[Item]) -> bool {
+        let created: FxHashSet<FlowId> = created_in(items).collect();
+        !created.is_empty()
+            && self.items.iter().any(|item| item.op.is_row_operation() && created.contains(&item.flow))
     }
 
     /// Adds a group: all its flows become one unit.
@@ -73,6 +86,9 @@ impl Building {
             unit = Some(unit.map_or(at, |first| self.union(first, at)));
         }
         let Some(unit) = unit else { return };
+        let is_create = |op: &Op| matches!(op, Op::Create(_));
+        let created = group.items.iter().filter(|(_, _, op)| is_create(op)).map(|(flow, _, _)| *flow);
+        self.created.extend(created);
         let items =
             group.items.into_iter().map(|(flow, claims, op)| Item { unit, flow, claims, seen: 0, op });
         self.items.extend(items);
@@ -118,6 +134,7 @@ impl Building {
             self.events += 1;
             self.bytes += item.op.bytes();
         }
+        self.created.extend(created_in(&items));
         for (unit, flow, _) in &mut after {
             *unit = place(self, *unit, *flow);
         }
@@ -168,6 +185,11 @@ impl Building {
         self.parent[a.max(b) as usize] = a.min(b);
         a.min(b)
     }
+}
+
+/// The flows that some items insert.
+pub fn created_in(items: &[Item]) -> impl Iterator<Item = FlowId> + '_ {
+    items.iter().filter(|item| matches!(item.op, Op::Create(_))).map(|item| item.flow)
 }
 
 fn units_of<'a>(

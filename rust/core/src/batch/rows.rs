@@ -168,6 +168,14 @@ pub enum Op {
 }
 
 impl Op {
+    /// Whether it changes a row of a flow that is there already.
+    pub(super) fn is_row_operation(&self) -> bool {
+        matches!(
+            self,
+            Self::Stop(_) | Self::Release { .. } | Self::Status { .. } | Self::Calm | Self::Message { .. }
+        )
+    }
+
     /// About how much it adds to a batch.
     pub(super) fn bytes(&self) -> usize {
         96 + match self {

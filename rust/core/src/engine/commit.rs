@@ -110,8 +110,8 @@ impl Engine {
         // A release is not worth a second try: the flow has mail, so it has work.
         late.items.retain(|item| !matches!(item.op, Op::Release { .. }));
         late.after.retain(|(_, _, after)| *after != After::Released);
-        if self.pending.is_empty() {
-            self.pending.push_back(Building::default());
+        if self.pending.front().is_none_or(|front| front.waits_for(&late.items)) {
+            self.pending.push_front(Building::default());
         }
         if let Some(front) = self.pending.front_mut() {
             front.put_back(late.items, late.after);

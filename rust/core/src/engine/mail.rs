@@ -11,6 +11,9 @@ use crate::state::Field;
 /// The kinds of messages that this version understands.
 pub const MAIL_KINDS: [&str; 3] = ["resume", "cancel", "child_result"];
 
+/// The verdict on a message that did what it asked.
+pub(super) const OBEYED: &str = "{\"ok\":true}";
+
 /// A message as it lies in the inbox.
 pub struct Mail {
     /// Its number within the flow.
@@ -50,7 +53,7 @@ impl Engine {
         live.handled = message.seq;
         let claims = live.claims;
         let mut group = Group::default();
-        let obeyed = if live.blamed_mail.remove(&message.seq) {
+        let obeyed = if live.blamed_mail.contains(&message.seq) {
             let kind = &message.kind;
             Err(Error::invalid(format!(
                 "the database refused what {kind} would have written; change its text"
@@ -59,7 +62,7 @@ impl Engine {
             self.obey(serial, message, &mut group, now_ms)
         };
         let verdict = match obeyed {
-            Ok(()) => "{\"ok\":true}".to_owned(),
+            Ok(()) => OBEYED.to_owned(),
             Err(error) => refusal(&error),
         };
         group.push(*flow, claims, Op::Verdict { seq: message.seq, verdict, at: now_ms });

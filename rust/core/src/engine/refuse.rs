@@ -2,8 +2,9 @@
 
 use rustc_hash::FxHashSet;
 
+use super::mail::OBEYED;
 use super::{Engine, Happening, Report, Serial};
-use crate::batch::{After, Batch, Building, Item, Op};
+use crate::batch::{created_in, After, Batch, Building, Item, Op};
 use crate::flow::{TaskError, TaskResult};
 use crate::ids::FlowId;
 
@@ -62,9 +63,9 @@ impl Engine {
             }
         }
         for item in &batch.items {
-            let Op::Verdict { seq, .. } = item.op else { continue };
+            let Op::Verdict { seq, verdict, .. } = &item.op else { continue };
             let live = self.index.get(&item.flow).and_then(|serial| self.flows.get_mut(serial));
-            if live.is_some_and(|live| live.blamed_mail.insert(seq)) {
+            if verdict == OBEYED && live.is_some_and(|live| live.blamed_mail.insert(*seq)) {
                 return true;
             }
         }
@@ -75,7 +76,7 @@ impl Engine {
     pub(super) fn roll_back(&mut self, items: &[Item], after: &[(u32, FlowId, After)], message: &str) {
         let mut flows = flows_of(items, after);
         let mut created = FxHashSet::default();
-        note_created(items, &mut created);
+        created.extend(created_in(items));
         self.purge(&mut flows, &mut created);
         self.send_back(&flows, &created, message);
     }
@@ -111,7 +112,7 @@ impl Engine {
                 let touched = batch.units_of(flows);
                 let (stay, out) = batch.partition(&touched);
                 flows.extend(flows_of(&out.items, &out.after));
-                note_created(&out.items, created);
+                created.extend(created_in(&out.items));
                 building.put_back(stay.items, stay.after);
             }
             if flows.len() == before {
@@ -153,8 +154,4 @@ impl Engine {
 
 fn flows_of(items: &[Item], after: &[(u32, FlowId, After)]) -> FxHashSet<FlowId> {
     items.iter().map(|item| item.flow).chain(after.iter().map(|(_, flow, _)| *flow)).collect()
-}
-
-fn note_created(items: &[Item], created: &mut FxHashSet<FlowId>) {
-    created.extend(items.iter().filter(|item| matches!(item.op, Op::Create(_))).map(|item| item.flow));
 }

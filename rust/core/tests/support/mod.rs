@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
 pub mod blocks;
+pub mod cluster;
+pub mod database;
 pub mod naive;
 pub mod rng;
 pub mod tasks;
