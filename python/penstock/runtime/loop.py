@@ -219,7 +219,15 @@ class Loop:
             return
         if has_batch:
             self._wake_writer()
+        if self._is_draining:
+            self._answer()
         self.kick()
+
+    def _answer(self) -> None:
+        """Send what was asked for: a task that waits for its state must be able to finish."""
+        for worker, data in self._core.outgoing():
+            if self._pool is not None:
+                self._pool.send(worker, data)
 
     def _on_gone(self, worker: int, end: WorkerExit) -> None:
         self._workers.discard(worker)

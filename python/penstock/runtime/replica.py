@@ -129,7 +129,7 @@ class Replica:
             EngineUnavailable: The workers do not come up.
         """
         table = self.loop.start()
-        self.core.set_tasks(list(table.items()))
+        self.core.set_tasks(table.rows())
         if table.default is not None:
             self.core.set_default_kind(table.default)
         return table
