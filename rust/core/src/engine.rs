@@ -221,6 +221,8 @@ pub struct Engine {
     promised: FxHashMap<FlowId, Released>,
     running: FxHashMap<u64, Running>,
     next_dispatch: u64,
+    /// Guarded steps whose `started` event is committed: they go with the next frames, unless they are cancelled.
+    to_send: Vec<u64>,
     workers: FxHashMap<u32, Worker>,
     pending: VecDeque<Building>,
     /// Flows with rows in the batch that was handed out, or in a part of it, not answered yet.
@@ -254,6 +256,7 @@ impl Engine {
             promised: FxHashMap::default(),
             running: FxHashMap::default(),
             next_dispatch: 1,
+            to_send: Vec::new(),
             workers: FxHashMap::default(),
             pending: VecDeque::new(),
             in_flight: FxHashSet::default(),

@@ -127,7 +127,7 @@ impl Engine {
                 return;
             }
             After::Send { dispatch } => {
-                self.send(dispatch, now_ms);
+                self.to_send.push(dispatch);
                 return;
             }
             _ => {}

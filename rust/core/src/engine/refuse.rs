@@ -97,6 +97,11 @@ impl Engine {
             } else if let Some(live) = serial.and_then(|serial| self.flows.get_mut(&serial)) {
                 if !live.is_reloading {
                     live.is_reloading = true;
+                    // A guarded step would record its start on a journal that is not known now.
+                    let serial = self.index[&flow];
+                    for step in live.offered.drain() {
+                        self.scheduler.withdraw(serial, step);
+                    }
                     self.reloads.insert(flow);
                 }
             }
