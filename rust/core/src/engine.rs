@@ -146,11 +146,9 @@ pub(crate) struct Live {
     pub is_stopping: bool,
     /// Rolled back: waits to be loaded again.
     pub is_reloading: bool,
-    /// A row of it was refused: one event a batch until everything kept is settled.
-    pub is_careful: bool,
     /// A committed event will set `crashes` to 0.
     pub is_calming: bool,
-    /// Refusals since its last commit.
+    /// Refusals since its last commit; above 0 whatever is written of it goes alone.
     pub refusals: u32,
     /// Messages whose effect the database refused: they get that as their verdict.
     pub blamed_mail: FxHashSet<i64>,
@@ -318,6 +316,10 @@ impl Engine {
 
     fn enqueue(&mut self, group: Group) {
         if group.is_empty() {
+            return;
+        }
+        if group.flows().any(|flow| self.is_suspect(flow)) {
+            self.pending.push_back(Building::alone(group));
             return;
         }
         match self.pending.back_mut() {
