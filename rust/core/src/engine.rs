@@ -9,6 +9,7 @@ mod commit;
 mod dispatch;
 mod graphs;
 mod mail;
+mod needs;
 mod park;
 mod refuse;
 mod rejoin;
@@ -32,6 +33,7 @@ use crate::wire::{FrameReader, FrameWriter};
 pub use admit::{input_state, new_state, LoadedFlow};
 pub use commit::{Report, Stopped};
 pub use mail::{Mail, MAIL_KINDS};
+pub use needs::Needs;
 
 /// How long a released flow stays in memory unused.
 const RELEASED_TTL_MS: u64 = 600_000;
@@ -146,14 +148,14 @@ pub(crate) struct Live {
     pub journal_bytes: usize,
     pub snapshot_len: usize,
     pub is_releasing: bool,
+    /// With many steps: when it may next be asked whether they all wait.
+    pub look_again_at: i64,
     pub is_stopping: bool,
     /// Rolled back: waits to be loaded again.
     pub is_reloading: bool,
-    /// A row of it was refused: one event a batch until everything kept is settled.
-    pub is_careful: bool,
     /// A committed event will set `crashes` to 0.
     pub is_calming: bool,
-    /// Refusals since its last commit.
+    /// Refusals since its last commit; above 0 whatever is written of it goes alone.
     pub refusals: u32,
     /// Messages whose effect the database refused: they get that as their verdict.
     pub blamed_mail: FxHashSet<i64>,
@@ -208,6 +210,8 @@ pub struct Engine {
     graphs: graphs::Graphs,
     tasks: FxHashMap<Arc<str>, u32>,
     known_tasks: BTreeMap<String, TaskKind>,
+    /// What tasks are sent of the state, by interned task; the others everything.
+    needs: FxHashMap<u32, Needs>,
     /// Set when every task name will do, as with a host's executor.
     default_kind: Option<TaskKind>,
     flows: FxHashMap<Serial, Live>,
@@ -223,6 +227,8 @@ pub struct Engine {
     promised: FxHashMap<FlowId, Released>,
     running: FxHashMap<u64, Running>,
     next_dispatch: u64,
+    /// Guarded steps whose `started` event is committed: they go with the next frames, unless they are cancelled.
+    to_send: Vec<u64>,
     workers: FxHashMap<u32, Worker>,
     pending: VecDeque<Building>,
     /// Flows with rows in the batch that was handed out, or in a part of it, not answered yet.
@@ -243,6 +249,7 @@ impl Engine {
             graphs: graphs::Graphs::new(),
             tasks: FxHashMap::default(),
             known_tasks: BTreeMap::new(),
+            needs: FxHashMap::default(),
             default_kind: None,
             flows: FxHashMap::default(),
             index: FxHashMap::default(),
@@ -255,6 +262,7 @@ impl Engine {
             promised: FxHashMap::default(),
             running: FxHashMap::default(),
             next_dispatch: 1,
+            to_send: Vec::new(),
             workers: FxHashMap::default(),
             pending: VecDeque::new(),
             in_flight: FxHashSet::default(),
@@ -321,6 +329,10 @@ impl Engine {
 
     fn enqueue(&mut self, group: Group) {
         if group.is_empty() {
+            return;
+        }
+        if group.flows().any(|flow| self.is_suspect(flow)) {
+            self.pending.push_back(Building::alone(group));
             return;
         }
         match self.pending.back_mut() {

@@ -116,9 +116,9 @@ impl Engine {
             journal_bytes: 0,
             snapshot_len: 0,
             is_releasing: false,
+            look_again_at: 0,
             is_stopping: false,
             is_reloading: false,
-            is_careful: false,
             is_calming: false,
             refusals: 0,
             blamed_mail: FxHashSet::default(),
@@ -213,7 +213,6 @@ impl Engine {
         live.journal_bytes = loaded.journal_bytes;
         live.snapshot_len = snapshot_len(&loaded.events);
         live.is_reloading = false;
-        live.is_careful = true;
         live.is_stopping = false;
         live.is_releasing = false;
         live.is_calming = false;
@@ -229,8 +228,8 @@ impl Engine {
     /// which a result is kept does not run again.
     fn resume_work(&mut self, serial: Serial, now_ms: i64) {
         let Some(live) = self.flows.get(&serial) else { return };
-        let is_idle =
-            |step: u64| !live.running.contains_key(&step) && !live.kept.iter().any(|kept| kept.step == step);
+        let kept: FxHashSet<u64> = live.kept.iter().map(|kept| kept.step).collect();
+        let is_idle = |step: u64| !live.running.contains_key(&step) && !kept.contains(&step);
         let mut idle: Vec<(u64, bool)> = live
             .flow
             .steps()

@@ -8,6 +8,9 @@ use crate::ids::FlowId;
 use crate::json;
 use crate::state::State;
 
+/// About what a live step adds to a snapshot.
+const STEP_SNAPSHOT_BYTES: usize = 200;
+
 impl Engine {
     /// A result came in for a step that ran.
     pub(super) fn finished(&mut self, serial: Serial, step: u64, result: TaskResult, ran: Ran, now_ms: i64) {
@@ -36,19 +39,16 @@ impl Engine {
         }
     }
 
-    /// Settles what is kept and not settled: all of it, or one a batch after a refusal.
+    /// Settles what is kept and not settled.
     pub(super) fn settle_kept(&mut self, serial: Serial, now_ms: i64) {
         loop {
             let Some(live) = self.flows.get_mut(&serial) else { return };
-            if live.is_reloading || (live.is_careful && live.kept.front().is_some_and(|kept| kept.ord > 0)) {
+            if live.is_reloading {
                 return;
             }
             // Settled ones stand in front: results are settled in the order in which they came.
             let at = live.kept.partition_point(|kept| kept.ord > 0);
-            let Some(mut kept) = live.kept.remove(at) else {
-                live.is_careful = live.is_careful && !live.kept.is_empty();
-                return;
-            };
+            let Some(mut kept) = live.kept.remove(at) else { return };
             if let Some(ord) = self.settle_one(serial, &kept, now_ms) {
                 kept.ord = ord;
                 if let Some(live) = self.flows.get_mut(&serial) {
@@ -167,7 +167,9 @@ impl Engine {
     fn consider_snapshot(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
         let limit = self.options.snapshot_bytes;
         let Some(live) = self.flows.get_mut(&serial) else { return };
-        if live.journal_bytes <= limit.max(2 * live.snapshot_len) {
+        // A fan-out of a hundred thousand is one short event, and a snapshot right after it a huge one.
+        let least = live.flow.live_steps() * STEP_SNAPSHOT_BYTES;
+        if live.journal_bytes <= limit.max(2 * live.snapshot_len).max(least) {
             return;
         }
         let body = live.flow.snapshot();
