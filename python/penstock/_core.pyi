@@ -18,6 +18,7 @@ __all__ = [
     "Core",
     "Report",
     "WorkerCodec",
+    "check_input",
     "check_state",
     "compile_graph",
     "flow_key",

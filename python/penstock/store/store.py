@@ -41,6 +41,10 @@ class Store(Protocol):
     def replica_id(self) -> int:
         """The id of the last `register`; 0 before it."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several engines may use the database at once."""
+
     def now(self) -> int:
         """The shard's clock in milliseconds since 1970; never goes back. Any thread."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from penstock.app import App
@@ -110,4 +111,15 @@ class ExecutorTasks:
 
     def find(self, name: str) -> Task:
         """Give a task; whether there is one is the executor's to say."""
-        return Task(self._is_async, lambda flow: self._executor.execute(name, flow))
+        return Task(self._is_async, lambda flow: self._execute(name, flow))
+
+    def _execute(self, name: str, flow: Flow) -> Any:
+        returned = self._executor.execute(name, flow)
+        if not self._is_async and inspect.isawaitable(returned):
+            # A plain function that gave an awaitable: it is awaited on the thread that called it.
+            return asyncio.run(_result_of(returned))
+        return returned
+
+
+async def _result_of(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable

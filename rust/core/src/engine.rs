@@ -153,11 +153,9 @@ pub(crate) struct Live {
     pub is_stopping: bool,
     /// Rolled back: waits to be loaded again.
     pub is_reloading: bool,
-    /// A row of it was refused: one event a batch until everything kept is settled.
-    pub is_careful: bool,
     /// A committed event will set `crashes` to 0.
     pub is_calming: bool,
-    /// Refusals since its last commit.
+    /// Refusals since its last commit; above 0 whatever is written of it goes alone.
     pub refusals: u32,
     /// Messages whose effect the database refused: they get that as their verdict.
     pub blamed_mail: FxHashSet<i64>,
@@ -229,6 +227,8 @@ pub struct Engine {
     promised: FxHashMap<FlowId, Released>,
     running: FxHashMap<u64, Running>,
     next_dispatch: u64,
+    /// Guarded steps whose `started` event is committed: they go with the next frames, unless they are cancelled.
+    to_send: Vec<u64>,
     workers: FxHashMap<u32, Worker>,
     pending: VecDeque<Building>,
     /// Flows with rows in the batch that was handed out, or in a part of it, not answered yet.
@@ -262,6 +262,7 @@ impl Engine {
             promised: FxHashMap::default(),
             running: FxHashMap::default(),
             next_dispatch: 1,
+            to_send: Vec::new(),
             workers: FxHashMap::default(),
             pending: VecDeque::new(),
             in_flight: FxHashSet::default(),
@@ -328,6 +329,10 @@ impl Engine {
 
     fn enqueue(&mut self, group: Group) {
         if group.is_empty() {
+            return;
+        }
+        if group.flows().any(|flow| self.is_suspect(flow)) {
+            self.pending.push_back(Building::alone(group));
             return;
         }
         match self.pending.back_mut() {

@@ -33,6 +33,11 @@ impl Group {
         self.items.is_empty() && self.after.is_empty()
     }
 
+    /// The flows it touches, some more than once.
+    pub fn flows(&self) -> impl Iterator<Item = &FlowId> {
+        self.items.iter().map(|(flow, ..)| flow).chain(self.after.iter().map(|(flow, _)| flow))
+    }
+
     fn bytes(&self) -> usize {
         self.items.iter().map(|(_, _, op)| op.bytes()).sum()
     }
@@ -47,11 +52,26 @@ pub struct Building {
     parent: Vec<u32>,
     /// Flows whose rows it inserts.
     created: FxHashSet<FlowId>,
+    /// It holds one group and takes no other.
+    is_alone: bool,
     events: usize,
     bytes: usize,
 }
 
 impl Building {
+    /// A batch of one group, so that a refusal has one cause.
+    pub fn alone(group: Group) -> Self {
+        let mut building = Self::default();
+        building.push(group);
+        building.is_alone = true;
+        building
+    }
+
+    /// Whether it holds one group and takes no other.
+    pub fn is_alone(&self) -> bool {
+        self.is_alone
+    }
+
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty() && self.after.is_empty()
@@ -62,7 +82,8 @@ impl Building {
     pub fn has_room(&self, group: &Group) -> bool {
         let is_new = |flow: &FlowId, op: &Op| op.is_row_operation() && self.created.contains(flow);
         self.is_empty()
-            || (!group.items.iter().any(|(flow, _, op)| is_new(flow, op))
+            || (!self.is_alone
+                && !group.items.iter().any(|(flow, _, op)| is_new(flow, op))
                 && self.events + group.items.len() <= MAX_EVENTS
                 && self.bytes + group.bytes() <= MAX_BYTES)
     }
@@ -79,9 +100,7 @@ impl Building {
         self.events += group.items.len();
         self.bytes += group.bytes();
         let mut unit = None;
-        let flows =
-            group.items.iter().map(|(flow, _, _)| flow).chain(group.after.iter().map(|(flow, _)| flow));
-        for flow in flows {
+        for flow in group.flows() {
             let at = self.unit(*flow);
             unit = Some(unit.map_or(at, |first| self.union(first, at)));
         }
@@ -100,6 +119,22 @@ impl Building {
         self.unit_of.contains_key(flow)
     }
 
+    /// The flows that it ends.
+    pub fn stopped(&self) -> FxHashSet<FlowId> {
+        self.items.iter().filter(|item| matches!(item.op, Op::Stop(_))).map(|item| item.flow).collect()
+    }
+
+    /// Takes the verdicts on messages to some flows out of what waits behind it.
+    pub fn pull_verdicts(&mut self, later: &mut Self, flows: &FxHashSet<FlowId>) {
+        let is_wanted = |item: &Item| matches!(item.op, Op::Verdict { .. }) && flows.contains(&item.flow);
+        let (pulled, rest): (Vec<_>, _) = std::mem::take(&mut later.items).into_iter().partition(is_wanted);
+        later.items = rest;
+        for mut item in pulled {
+            item.unit = 0;
+            self.absorb(vec![item], Vec::new());
+        }
+    }
+
     /// Takes a flow's release out; gives whether there was one.
     pub fn drop_release(&mut self, flow: &FlowId) -> bool {
         let before = self.items.len();
@@ -112,6 +147,7 @@ impl Building {
     /// rows, and what was one unit stays one.
     pub fn put_back(&mut self, items: Vec<Item>, after: Vec<(u32, FlowId, After)>) {
         let mut later = std::mem::take(self);
+        self.is_alone = later.is_alone;
         let (mut later_items, mut later_after) =
             (std::mem::take(&mut later.items), std::mem::take(&mut later.after));
         for unit in units_of(&mut later_items, &mut later_after) {

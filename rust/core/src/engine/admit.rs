@@ -119,7 +119,6 @@ impl Engine {
             look_again_at: 0,
             is_stopping: false,
             is_reloading: false,
-            is_careful: false,
             is_calming: false,
             refusals: 0,
             blamed_mail: FxHashSet::default(),
@@ -214,7 +213,6 @@ impl Engine {
         live.journal_bytes = loaded.journal_bytes;
         live.snapshot_len = snapshot_len(&loaded.events);
         live.is_reloading = false;
-        live.is_careful = true;
         live.is_stopping = false;
         live.is_releasing = false;
         live.is_calming = false;

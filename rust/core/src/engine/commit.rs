@@ -55,12 +55,19 @@ impl Engine {
     /// Everything that waits to be written, up to the limits of one batch. The next one is taken when this one
     /// was answered.
     pub fn take_batch(&mut self) -> Option<Batch> {
-        let building = loop {
+        let mut building = loop {
             let building = self.pending.pop_front()?;
             if !building.is_empty() {
                 break building;
             }
         };
+        // A stop says that all mail was read; the answers to it may not come later.
+        let stopped = if self.pending.is_empty() { FxHashSet::default() } else { building.stopped() };
+        if !stopped.is_empty() {
+            for later in &mut self.pending {
+                building.pull_verdicts(later, &stopped);
+            }
+        }
         let number = self.next_batch;
         self.next_batch += 1;
         let seen = |flow: &FlowId| {
@@ -110,7 +117,9 @@ impl Engine {
         // A release is not worth a second try: the flow has mail, so it has work.
         late.items.retain(|item| !matches!(item.op, Op::Release { .. }));
         late.after.retain(|(_, _, after)| *after != After::Released);
-        if self.pending.front().is_none_or(|front| front.waits_for(&late.items)) {
+        let is_suspect = late.items.iter().any(|item| self.is_suspect(&item.flow));
+        let is_closed = |front: &Building| is_suspect || front.is_alone() || front.waits_for(&late.items);
+        if self.pending.front().is_none_or(is_closed) {
             self.pending.push_front(Building::default());
         }
         if let Some(front) = self.pending.front_mut() {
@@ -127,7 +136,7 @@ impl Engine {
                 return;
             }
             After::Send { dispatch } => {
-                self.send(dispatch, now_ms);
+                self.to_send.push(dispatch);
                 return;
             }
             _ => {}

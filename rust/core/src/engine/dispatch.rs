@@ -89,6 +89,9 @@ impl Engine {
 
     /// Everything that may be sent now, one buffer a worker.
     pub fn frames(&mut self, now_ms: i64) -> Vec<(u32, Vec<u8>)> {
+        for dispatch in std::mem::take(&mut self.to_send) {
+            self.send(dispatch, now_ms);
+        }
         loop {
             let mut picked = false;
             for worker in self.scheduler.workers_with_room() {
@@ -150,7 +153,7 @@ impl Engine {
     }
 
     /// Encodes a dispatched step for its worker.
-    pub(super) fn send(&mut self, dispatch: u64, now_ms: i64) {
+    fn send(&mut self, dispatch: u64, now_ms: i64) {
         let Some(running) = self.running.get_mut(&dispatch) else { return };
         running.is_sent = true;
         let (serial, number, to) = (running.flow, running.step, running.worker);

@@ -53,13 +53,14 @@ impl Engine {
         live.handled = message.seq;
         let claims = live.claims;
         let mut group = Group::default();
-        let obeyed = if live.blamed_mail.contains(&message.seq) {
+        let is_blamed = live.blamed_mail.contains(&message.seq);
+        let obeyed = if is_blamed && message.kind != "child_result" {
             let kind = &message.kind;
             Err(Error::invalid(format!(
                 "the database refused what {kind} would have written; change its text"
             )))
         } else {
-            self.obey(serial, message, &mut group, now_ms)
+            self.obey(serial, message, is_blamed, &mut group, now_ms)
         };
         let verdict = match obeyed {
             Ok(()) => OBEYED.to_owned(),
@@ -69,7 +70,14 @@ impl Engine {
         self.enqueue(group);
     }
 
-    fn obey(&mut self, serial: Serial, message: &Mail, group: &mut Group, now_ms: i64) -> Result<()> {
+    fn obey(
+        &mut self,
+        serial: Serial,
+        message: &Mail,
+        is_blamed: bool,
+        group: &mut Group,
+        now_ms: i64,
+    ) -> Result<()> {
         let Some(live) = self.flows.get(&serial) else { return Err(Error::conflict("the flow is gone")) };
         let status = live.flow.status();
         let body = Body(json::object_fields(&message.body)?);
@@ -85,7 +93,7 @@ impl Engine {
                 self.cancel(serial, &reason, group, now_ms);
                 Ok(())
             }
-            "child_result" => self.obey_child_result(serial, &body, group, now_ms),
+            "child_result" => self.obey_child_result(serial, &body, is_blamed, group, now_ms),
             other => Err(Error::invalid(format!("this engine knows no operation {other:?}; upgrade it"))),
         }
     }
@@ -121,6 +129,7 @@ impl Engine {
         &mut self,
         serial: Serial,
         body: &Body,
+        is_blamed: bool,
         group: &mut Group,
         now_ms: i64,
     ) -> Result<()> {
@@ -128,6 +137,12 @@ impl Engine {
         let child = child.ok_or_else(|| Error::corrupt("a child's result names no child"))?;
         let step = body.get("step").and_then(|step| step.raw().parse().ok()).unwrap_or(0);
         let answer = match (body.get("answer"), body.get("error")) {
+            // The parent waits for something: it is told that it cannot have the answer.
+            _ if is_blamed => Err(CallError {
+                code: "refused".into(),
+                message: "the database refused the child's result; let it return less, or other text".into(),
+                data: None,
+            }),
             (_, Some(error)) => Err(CallError::from_json(error)?),
             (answer, None) => Ok(answer.cloned().unwrap_or_else(Value::null)),
         };

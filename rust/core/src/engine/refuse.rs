@@ -48,8 +48,8 @@ impl Engine {
         is_repeated
     }
 
-    /// Finds the first result in the batch that can be at fault, else the first message. Whatever is blamed wrongly
-    /// leaves the next suspect for the next refusal.
+    /// Finds the result in the batch that is at fault, else the message. What was refused before goes alone, so there
+    /// is one of them; where several had to go together, the next refusal finds the next suspect.
     fn blame(&mut self, batch: &Batch, message: &str) -> bool {
         let text = format!("the database refused what the step wrote: {message}");
         for item in &batch.items {
@@ -97,6 +97,11 @@ impl Engine {
             } else if let Some(live) = serial.and_then(|serial| self.flows.get_mut(&serial)) {
                 if !live.is_reloading {
                     live.is_reloading = true;
+                    // A guarded step would record its start on a journal that is not known now.
+                    let serial = self.index[&flow];
+                    for step in live.offered.drain() {
+                        self.scheduler.withdraw(serial, step);
+                    }
                     self.reloads.insert(flow);
                 }
             }
@@ -144,6 +149,12 @@ impl Engine {
         let ready = self.ready_reloads();
         self.report.reload.extend(ready);
         std::mem::take(&mut self.report)
+    }
+
+    /// Whether the flow was refused and has committed nothing since.
+    pub(super) fn is_suspect(&self, flow: &FlowId) -> bool {
+        let live = self.index.get(flow).and_then(|serial: &Serial| self.flows.get(serial));
+        live.is_some_and(|live| live.refusals > 0)
     }
 
     pub(super) fn is_reloading(&self, flow: &FlowId) -> bool {

@@ -16,6 +16,7 @@ impl Engine {
         self.flows.clear();
         self.index.clear();
         self.running.clear();
+        self.to_send.clear();
         self.workers.clear();
         self.released = released_flows(&self.options);
         self.promised.clear();

@@ -39,19 +39,16 @@ impl Engine {
         }
     }
 
-    /// Settles what is kept and not settled: all of it, or one a batch after a refusal.
+    /// Settles what is kept and not settled.
     pub(super) fn settle_kept(&mut self, serial: Serial, now_ms: i64) {
         loop {
             let Some(live) = self.flows.get_mut(&serial) else { return };
-            if live.is_reloading || (live.is_careful && live.kept.front().is_some_and(|kept| kept.ord > 0)) {
+            if live.is_reloading {
                 return;
             }
             // Settled ones stand in front: results are settled in the order in which they came.
             let at = live.kept.partition_point(|kept| kept.ord > 0);
-            let Some(mut kept) = live.kept.remove(at) else {
-                live.is_careful = live.is_careful && !live.kept.is_empty();
-                return;
-            };
+            let Some(mut kept) = live.kept.remove(at) else { return };
             if let Some(ord) = self.settle_one(serial, &kept, now_ms) {
                 kept.ord = ord;
                 if let Some(live) = self.flows.get_mut(&serial) {

@@ -351,7 +351,7 @@ impl Cluster {
     }
 
     fn pass_time(&mut self, at: usize) {
-        self.now_ms += *self.rng.pick(&[1, 5, 40, 400]);
+        self.now_ms += *self.rng.pick(&[1, 5, 40, 90]);
         self.replicas[at].engine.tick(self.now_ms);
     }
 
@@ -362,10 +362,10 @@ impl Cluster {
             return;
         }
         let flow = *self.rng.pick(&flows);
-        if self.is_rough && self.rng.chance(15) {
-            let reason = if self.rng.chance(10) { BAD } else { "enough" };
+        if self.is_rough && self.rng.chance(4) {
+            let reason = if self.rng.chance(20) { BAD } else { "enough" };
             self.db.post(&flow, "cancel", json!({ "reason": reason }).to_string(), self.now_ms);
-        } else {
+        } else if self.rng.chance(30) {
             self.answer(flow);
         }
     }

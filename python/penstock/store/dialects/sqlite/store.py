@@ -49,7 +49,7 @@ class SqliteStore(SqlStore):
         if not self._location.path.exists():
             return
         try:
-            with self._naming_failures(), self._writes.connect() as conn:
+            with self._naming_failures(), self._reads.connect() as conn:
                 conn.exec_driver_sql("PRAGMA schema_version").fetchone()
         except BaseException:
             self.close()
@@ -65,6 +65,11 @@ class SqliteStore(SqlStore):
         self._reads.dispose()
         self._lock.release()
         self._remove()
+
+    @property
+    def is_shared(self) -> bool:
+        """The lock file sees to it that there is one engine."""
+        return False
 
     # --- connections ---
 
