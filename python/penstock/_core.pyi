@@ -11,6 +11,24 @@ argument of a wrong type raises `TypeError`, an integer that does not fit the co
 from collections.abc import Sequence, Set
 from typing import ClassVar, Final, Literal, Self, TypeAlias, final
 
+__all__ = [
+    "JOURNAL_FORMAT",
+    "REDUCERS",
+    "Batch",
+    "Core",
+    "Report",
+    "WorkerCodec",
+    "check_state",
+    "compile_graph",
+    "flow_key",
+    "graph_mermaid",
+    "new_flow_id",
+    "parse_flow_key",
+    "parse_step_key",
+    "read_flow",
+    "reduce",
+]
+
 _Finish: TypeAlias = Literal["completed", "failed", "cancelled"]
 
 # --- rows that go in ---
@@ -312,6 +330,9 @@ class Core:
     def workflow(self, workflow: str) -> bytes | None:
         """Return the id of the graph that `workflow` means now, None when it means none."""
 
+    def knows_graph(self, graph_id: bytes) -> bool:
+        """Tell whether a graph is known; one that no workflow means is forgotten when many others were used since."""
+
     def set_tasks(self, tasks: list[tuple[str, bool]]) -> None:
         """Say which tasks the workers have.
 
@@ -416,7 +437,7 @@ class Core:
     def tick(self, now_ms: int) -> int | None:
         """Fire the timers that are due and return the instant of the next one; None when there is none."""
 
-    def take_batch(self, now_ms: int) -> Batch | None:
+    def take_batch(self) -> Batch | None:
         """Take what waits to be written, up to the limits of one batch; None when nothing does.
 
         Answer it, or all parts of it, with `committed` or `refuse` before the next one is taken.
@@ -465,6 +486,24 @@ class Core:
 
     def owned_of(self, flow_ids: Sequence[bytes]) -> list[bytes]:
         """Return those of these ids whose flows it owns, in the order given."""
+
+    def rejoin(self, replica: int) -> list[bytes]:
+        """Go on as another replica that owns nothing, after this one was declared dead.
+
+        Everything about flows, workers and batches is forgotten; graphs, tasks and watched flows are kept, and so are
+        all counters, so that a result from before matches nothing. The workers must be killed: their numbers are
+        unknown from here on.
+
+        Returns:
+            Ids of the flows whose creation was watched: they were not stored.
+        """
+
+    def drop_flow(self, flow_id: bytes) -> list[bytes]:
+        """Forget a flow that the database says is owned elsewhere, and its rows that wait to be written.
+
+        Returns:
+            Ids of the flows whose rows were bound to those: `load` them again.
+        """
 
 @final
 class Batch:
@@ -667,6 +706,17 @@ def compile_graph(definition: bytes) -> tuple[bytes, bytes, list[str]]:
         Invalid: It breaks a rule; the message names the node, the reason and a way out.
     """
 
+def check_input(definition: bytes, states: list[str]) -> None:
+    """Refuse states that no flow of a graph can start from, as `Core.create` would.
+
+    Args:
+        definition: The graph as JSON.
+        states: JSON objects.
+
+    Raises:
+        Invalid: One is no JSON object, too long, or does not fit a reducer; or the graph breaks a rule.
+    """
+
 def graph_mermaid(definition: bytes, direction: str) -> str:
     """Draw a graph as a Mermaid flowchart.
 
@@ -680,6 +730,7 @@ def graph_mermaid(definition: bytes, direction: str) -> str:
 
 def read_flow(
     definition: str,
+    *,
     key: str,
     input: str,
     created_at: int,

@@ -6,8 +6,8 @@ import json
 import random
 
 import pytest
-from penstock._core import WorkerCodec
 
+from penstock._core import WorkerCodec
 from penstock.errors import CorruptJournal, Invalid
 from tests.workers import frames
 from tests.workers.frames import ResultReader, Step

@@ -63,6 +63,21 @@ def note_error(on_error: dict[str, Any]) -> dict[str, Any]:
     return {"code": on_error["code"]}
 
 
+@app.task
+def ask(flow: Flow, ledger: str) -> dict[str, Any]:
+    """Wait for an answer, which frees the flow for whoever wants it."""
+    enter(flow, ledger, "start")
+    answer = flow.interrupt("well?")
+    enter(flow, ledger, "answered")
+    return {"count": answer}
+
+
+app.graph("asking").node("before", count).node("ask", ask).node("after", count).chain(
+    "before", "ask", "after"
+).reducer("count", "add").reducer("trail", "append")
+app.graph("held").node("gate", hold).node("middle", count).node("last", count).chain(
+    "gate", "middle", "last"
+).reducer("count", "add").reducer("trail", "append")
 app.graph("hold").chain(hold).reducer("count", "add")
 app.graph("poison").chain(poison)
 app.graph("poison_routed").chain(poison).on_error(poison, note_error)

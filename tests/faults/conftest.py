@@ -9,6 +9,8 @@ import pytest
 
 from penstock import Engine
 from tests.faults.app import app
+from tests.faults.runs import Run, StartHost
+from tests.support.ledger import Ledger
 
 
 @pytest.fixture
@@ -20,3 +22,14 @@ def database(tmp_path: Path) -> Path:
 def engine(database_url: str) -> Iterator[Engine]:
     with Engine(app, database_url, workers=2) as engine:
         yield engine
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """What the task `hold` waits for."""
+    return tmp_path / "gate"
+
+
+@pytest.fixture
+def run(start_host: StartHost, database: Path, ledger: Ledger) -> Run:
+    return Run(start_host, database, ledger)

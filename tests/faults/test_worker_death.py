@@ -8,8 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from penstock import Engine
 from tests.faults.app import EXPECTED_COUNT, EXPECTED_TRAIL, PARTS
 from tests.support.database import events, finished_steps
@@ -17,11 +15,6 @@ from tests.support.ledger import Ledger
 from tests.support.waiting import eventually
 
 LIMIT_S = 0.2
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Path:
-    return tmp_path / "gate"
 
 
 def starts_of(ledger: Ledger, flow_key: str) -> list[dict[str, Any]]:

@@ -25,9 +25,14 @@ def finished_steps(path: Path) -> set[str]:
     return {f"{flow_key(SHARD, flow_id)}/{step}" for flow_id, step in rows}
 
 
-def events(path: Path, *kinds: str) -> list[tuple[str, int, str]]:
-    """Flow key, step number and kind of the journal's events, of the given kinds or of all."""
-    rows = query(path, "SELECT flow_id, step, event FROM penstock_journal ORDER BY flow_id, ord")
+def events(path: Path, *kinds: str, workflow: str | None = None) -> list[tuple[str, int, str]]:
+    """Flow key, step number and kind of the journal's events; of the given kinds and workflow, or of all."""
+    rows = query(
+        path,
+        "SELECT flow_id, step, event FROM penstock_journal JOIN penstock_flows USING (flow_id) "
+        "WHERE workflow = coalesce(?, workflow) ORDER BY flow_id, ord",
+        (workflow,),
+    )
     return [(flow_key(SHARD, flow), step, event) for flow, step, event in rows if not kinds or event in kinds]
 
 

@@ -119,7 +119,15 @@ def _replay(context: Context, key: str, number: int | None = None) -> tuple[Load
     if definition is None:
         raise NotFound(f"the graph of flow {key} is not in the database; restore the table of graphs")
     journal = context.store.journal(flow_id)
-    told = read_flow(definition, key, row.input, row.created_at, journal, context.store.now(), number)
+    told = read_flow(
+        definition,
+        key=key,
+        input=row.input,
+        created_at=row.created_at,
+        rows=journal,
+        now_ms=context.store.now(),
+        step=number,
+    )
     return row, json.loads(told)
 
 

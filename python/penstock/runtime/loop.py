@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
-from penstock.errors import EngineUnavailable
+from penstock.errors import EngineUnavailable, PenstockError
 
 if TYPE_CHECKING:
     from penstock._core import Core
@@ -200,7 +199,7 @@ class Loop:
     def _on_data(self, worker: int, data: bytes) -> None:
         try:
             has_batch = self._core.receive(worker, data, self._now())
-        except Exception:
+        except PenstockError:
             _log.exception("Worker %d sent what cannot be read and is replaced.", worker)
             if self._pool is not None:
                 self._pool.kill(worker, "it sent bytes that are no frames")
@@ -219,13 +218,11 @@ class Loop:
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:
-    if sys.platform != "win32":
-        try:
-            import uvloop
-        except ImportError:
-            return asyncio.new_event_loop()
-        return uvloop.new_event_loop()
-    return asyncio.new_event_loop()
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def _end(loop: asyncio.AbstractEventLoop) -> None:

@@ -94,9 +94,7 @@ class Replica:
         self._inbox = Inbox(self.store, self.core)
         self._claims = Claims(self.store, self.core, self.writer, self._inbox, self._admit, self._on_fenced)
         self.loop = Loop(self.core, self.store.now, make_pool, self.writer.wake)
-        self.poller = Poller(
-            self.store, self.core, self._inbox, self._claims, self._on_work, self._tick
-        )
+        self.poller = Poller(self.store, self.core, self._inbox, self._claims, self._on_work, self._tick)
         self._next_clean = self.store.now() + _CLEAN_EVERY_MS
         self._has_room_to_fill = False
 
@@ -104,9 +102,15 @@ class Replica:
         """Make a workflow known to the core and to every process that reads the database; its graph's id.
 
         Raises:
-            Invalid: The graph does not compile.
+            Invalid: The graph does not compile, or needs a task that the workers do not have; nothing is stored.
         """
         graph_id = self.core.add_graph(definition)
+        missing = self.core.missing_tasks(graph_id)
+        if missing:
+            raise Invalid(
+                f"workflow {workflow!r} needs the task {missing[0]!r}, which the workers do not have; "
+                "decorate it with @app.task, above the engine in the app's module"
+            )
         self.core.publish(workflow, graph_id)
         self.store.publish(graph_id, workflow, definition.decode())
         return graph_id
@@ -138,9 +142,7 @@ class Replica:
             self.store.leave()
         finally:
             self.store.close()
-            self.waiters.created.close("the engine was shut down before the flow was stored")
-            self.waiters.stopped.close(None)
-            self.waiters.verdicts.close(None)
+            self.waiters.close()
 
     def _on_committed(self, report: Report) -> None:
         """Tell everybody whom a commit concerns. The writer's thread."""

@@ -26,7 +26,7 @@ PUT_OFF_S = 0.002
 class BatchSource(Protocol):
     """What the writer asks of the core."""
 
-    def take_batch(self, now_ms: int) -> Any | None:
+    def take_batch(self) -> Any | None:
         """Give what is ready to be written; None when nothing is."""
 
     def committed(self, batch: Any, refused_units: list[int], now_ms: int) -> Any:
@@ -116,7 +116,7 @@ class Writer(Service):
 
     def _commit_next(self) -> float | None:
         if not self._batches:
-            batch = self._core.take_batch(self._store.now())
+            batch = self._core.take_batch()
             if batch is None:
                 return None
             self._batches.append(batch)

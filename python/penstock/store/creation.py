@@ -18,6 +18,10 @@ def create_flows(conn: Connection, new: Sequence[NewFlow]) -> list[Created]:
     Raises:
         Conflict: A key is taken: by a flow that was asked otherwise, by another turn, or by an unfinished flow.
     """
+    if len(new) > 1 and not any(
+        flow.idempotency_key or flow.business_key or flow.is_next_turn for flow in new
+    ):
+        return _insert_all(conn, new)
     return [_find_same(conn, flow) or _insert(conn, flow) for flow in new]
 
 
@@ -39,14 +43,33 @@ def _find_same(conn: Connection, new: NewFlow) -> Created | None:
     return Created(bytes(row[0]), is_new=False)
 
 
-def _insert(conn: Connection, new: NewFlow) -> Created:
-    values = _named(FLOW_COLUMNS, new.row) | {
-        "updated_at": _named(FLOW_COLUMNS, new.row)["created_at"],
+def _insert_all(conn: Connection, new: Sequence[NewFlow]) -> list[Created]:
+    """Insert flows without keys of the user's: a statement a table, whatever their number."""
+    values = [_values(flow) for flow in new]
+    try:
+        conn.execute(sa.insert(flows), values)
+    except IntegrityError as error:
+        raise _conflict(new[0], values[0]) from error
+    conn.execute(sa.insert(live), [_named(LIVE_COLUMNS, flow.live) for flow in new])
+    events = [_named(JOURNAL_COLUMNS, event) for flow in new for event in flow.journal]
+    if events:
+        conn.execute(sa.insert(journal), events)
+    return [Created(flow.row[0], is_new=True) for flow in new]
+
+
+def _values(new: NewFlow) -> dict[str, object]:
+    row = _named(FLOW_COLUMNS, new.row)
+    return row | {
+        "updated_at": row["created_at"],
         "idempotency_key": new.idempotency_key,
         "idempotency_hash": new.idempotency_hash,
         "business_key": new.business_key,
         "business_open": new.business_key,
     }
+
+
+def _insert(conn: Connection, new: NewFlow) -> Created:
+    values = _values(new)
     if new.is_next_turn:
         values["turn"] = _next_turn(conn, values["thread_id"])
     try:

@@ -23,6 +23,13 @@ def this_process() -> ProcessIdentity:
     return ProcessIdentity(socket.gethostname(), _boot_id(), os.getpid(), _process_start())
 
 
+def is_gone(process: ProcessIdentity) -> bool:
+    """Whether a process has certainly ended; one of another host may run, as far as anybody here can tell."""
+    if process.host != socket.gethostname() or not process.boot_id:
+        return False
+    return process.boot_id != _boot_id() or process.process_start != _process_start(process.pid)
+
+
 def _boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -30,10 +37,12 @@ def _boot_id() -> str:
         return ""
 
 
-def _process_start() -> int:
+def _process_start(pid: int | None = None) -> int:
     try:
-        stat = Path("/proc/self/stat").read_text()
+        stat = Path(f"/proc/{pid or 'self'}/stat").read_text()
     except OSError:
         return 0
     # The name stands in parentheses and may itself hold spaces and parentheses.
-    return int(stat.rpartition(")")[2].split()[_START_TIME_FIELD])
+    fields = stat.rpartition(")")[2].split()
+    # A process that has ended and was not waited for yet still has an entry.
+    return 0 if fields[0] == "Z" else int(fields[_START_TIME_FIELD])

@@ -10,6 +10,7 @@ from penstock.store import creation, flows, graphs, inbox, interrupts, journal, 
 from penstock.store.batch import Fenced
 from penstock.store.clock import Clock, wall_clock_ms
 from penstock.store.flows import JsonQueries
+from penstock.store.migrations import check_schema
 from penstock.store.rows import (
     Created,
     FlowFilter,
@@ -52,6 +53,11 @@ class SqlStore(ABC):
         """The shard's clock in milliseconds since 1970; never goes back."""
         return self._clock.now()
 
+    def attach(self) -> None:
+        """Check that the schema is there and of this version."""
+        with self._reading() as conn:
+            check_schema(conn)
+
     def renew_lease(self, lease_ms: int) -> bool:
         """Put off the instant at which others may declare this replica dead."""
         with self._writing() as conn:
@@ -60,7 +66,7 @@ class SqlStore(ABC):
     def create(self, flows: Sequence[NewFlow]) -> list[Created] | Fenced:
         """Insert flows, all or none."""
         with self._writing() as conn:
-            if not replicas.is_alive(conn, self._replica_id):
+            if self._replica_id and not replicas.is_alive(conn, self._replica_id):
                 return Fenced(self._replica_id)
             return creation.create_flows(conn, flows)
 
@@ -73,6 +79,11 @@ class SqlStore(ABC):
         """Delete inbox rows answered long ago."""
         with self._writing() as conn:
             return inbox.delete_answered(conn, self.now(), limit)
+
+    def has_living_replica(self) -> bool:
+        """Tell whether anybody's lease holds."""
+        with self._reading() as conn:
+            return replicas.has_lease(conn, self.now())
 
     def verdicts(self, messages: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], Verdict]:
         """Read what the owners wrote on these messages."""

@@ -58,6 +58,13 @@ class Store(Protocol):
             EngineUnavailable: Another engine holds the database, or it cannot be reached.
         """
 
+    def attach(self) -> None:
+        """Check that the schema is there, for a process that reads, creates and sends but never registers.
+
+        Raises:
+            EngineUnavailable: No engine has used this database yet, or its schema is of another version.
+        """
+
     def renew_lease(self, lease_ms: int) -> bool:
         """Put off the instant at which others may declare this replica dead. False: it has been."""
 
@@ -86,7 +93,7 @@ class Store(Protocol):
         """Release flows that this replica cannot run after all; they keep their place among the ready."""
 
     def create(self, flows: Sequence[NewFlow]) -> list[Created] | Fenced:
-        """Insert flows, all or none.
+        """Insert flows, all or none; without a fence where there is no replica, as nobody then owns them.
 
         Raises:
             Conflict: An idempotency key names a flow that was asked otherwise, a turn of a thread is taken, or an
@@ -103,6 +110,9 @@ class Store(Protocol):
         """Delete up to *limit* inbox rows answered more than ten minutes ago and return how many."""
 
     # --- reads ---
+
+    def has_living_replica(self) -> bool:
+        """Tell whether an engine may be alive; False only when there is none for certain, or none's lease holds."""
 
     def look(self) -> Look:
         """Tell whether a claim or a look into the inbox would find anything."""

@@ -110,7 +110,7 @@ class Pool:
             known.why = why
             self._zygote.send({"kind": "kill", "worker": worker})
 
-    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 - it bounds a part, then kills
+    async def stop(self, timeout: float) -> None:
         """Let all workers finish what they have and end them; after `timeout` seconds they are killed."""
         self._is_stopping = True
         if self._retry is not None:

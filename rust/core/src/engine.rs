@@ -29,12 +29,15 @@ use crate::lru::Lru;
 use crate::scheduler::{Scheduler, SlotOptions, TaskKind, Timers};
 use crate::wire::{FrameReader, FrameWriter};
 
-pub use admit::{input_state, LoadedFlow};
+pub use admit::{input_state, new_state, LoadedFlow};
 pub use commit::{Report, Stopped};
 pub use mail::{Mail, MAIL_KINDS};
 
 /// How long a released flow stays in memory unused.
 const RELEASED_TTL_MS: u64 = 600_000;
+
+/// Longest event, and longest input of a flow, unless an engine is told otherwise.
+pub const MAX_EVENT_BYTES: usize = 16 << 20;
 
 /// A live flow's place in memory; not reused while anything refers to it.
 pub type Serial = u32;
@@ -74,7 +77,7 @@ impl Default for Options {
             room: 2_048,
             time_budget_ms: 120_000,
             release_after_ms: 5_000,
-            max_event_bytes: 16 << 20,
+            max_event_bytes: MAX_EVENT_BYTES,
             snapshot_bytes: 256 << 10,
             threads: 1,
             lru_entries: 4_096,
@@ -112,6 +115,7 @@ pub(crate) struct Kept {
 }
 
 /// What is known of an attempt beside its result.
+#[expect(clippy::struct_field_names, reason = "named as the column")]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ran {
     pub worker: Option<u32>,
@@ -120,6 +124,10 @@ pub(crate) struct Ran {
 }
 
 /// A flow this engine owns.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a stop or a release that is under way can be rolled back too"
+)]
 pub(crate) struct Live {
     pub about: NewFlow,
     pub entry: Arc<GraphEntry>,
@@ -200,8 +208,7 @@ pub(crate) struct Released {
 pub struct Engine {
     options: Options,
     random: Random,
-    by_id: FxHashMap<[u8; 32], Arc<GraphEntry>>,
-    by_workflow: FxHashMap<String, [u8; 32]>,
+    graphs: graphs::Graphs,
     tasks: FxHashMap<Arc<str>, u32>,
     known_tasks: BTreeMap<String, TaskKind>,
     /// Set when every task name will do, as with a host's executor.
@@ -238,8 +245,7 @@ impl Engine {
         let released = released_flows(&options);
         Self {
             random,
-            by_id: FxHashMap::default(),
-            by_workflow: FxHashMap::default(),
+            graphs: graphs::Graphs::new(),
             tasks: FxHashMap::default(),
             known_tasks: BTreeMap::new(),
             default_kind: None,
@@ -292,6 +298,11 @@ impl Engine {
     /// Which of these flows it owns.
     pub fn owned_of(&self, flows: &[FlowId]) -> Vec<FlowId> {
         flows.iter().filter(|flow| self.index.contains_key(*flow)).copied().collect()
+    }
+
+    /// The id under which it writes.
+    pub fn replica(&self) -> i64 {
+        self.options.replica
     }
 
     /// How many flows it wants to own at most.

@@ -194,8 +194,8 @@ impl Batch {
     }
 
     #[getter]
-    fn outbox<'py>(&self, py: Python<'py>) -> Bound<'py, PyList> {
-        PyList::empty(py)
+    fn outbox<'py>(&self, py: Python<'py>) -> Rows<'py> {
+        self.rows(py, |_| Ok(None))
     }
 
     fn guards<'py>(&self, py: Python<'py>) -> Rows<'py> {

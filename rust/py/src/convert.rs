@@ -117,8 +117,8 @@ impl Claimed {
 
 fn event((ord, step, _, name, attempt, at, body): &EventRow) -> Result<Event> {
     Ok(Event {
-        ord: ord.cast_unsigned(),
-        step: step.cast_unsigned(),
+        ord: *ord as u64,
+        step: *step as u64,
         attempt: *attempt as u32,
         at: *at,
         body: EventBody::from_json(name, body)?,

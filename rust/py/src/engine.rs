@@ -22,7 +22,6 @@ use crate::row::{id, ids};
 struct Core {
     home: Home,
     engine: Mutex<Engine>,
-    replica: i64,
     time_budget_ms: i64,
 }
 
@@ -54,7 +53,7 @@ impl Core {
         }
         let time_budget_ms = set.time_budget_ms;
         let engine = Mutex::new(Engine::new(set, Box::new(random)));
-        Ok(Self { home: Home::here(), engine, replica, time_budget_ms })
+        Ok(Self { home: Home::here(), engine, time_budget_ms })
     }
 
     fn add_graph<'py>(&self, py: Python<'py>, definition: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
@@ -72,6 +71,10 @@ impl Core {
 
     fn workflow<'py>(&self, py: Python<'py>, workflow: &str) -> PyResult<Option<Bound<'py, PyBytes>>> {
         Ok(enter(py, || Ok(self.engine()?.workflow(workflow)))?.map(|id| PyBytes::new(py, &id)))
+    }
+
+    fn knows_graph(&self, py: Python<'_>, graph_id: [u8; 32]) -> PyResult<bool> {
+        enter(py, || Ok(self.engine()?.knows_graph(&graph_id)))
     }
 
     fn set_tasks(&self, py: Python<'_>, tasks: Vec<(String, bool)>) -> PyResult<()> {
@@ -214,9 +217,12 @@ impl Core {
         enter(py, || Ok(self.engine()?.tick(now_ms)))
     }
 
-    fn take_batch(&self, py: Python<'_>, now_ms: i64) -> PyResult<Option<Batch>> {
-        let batch = enter(py, || Ok(self.engine()?.take_batch()))?;
-        Ok(batch.map(|batch| Batch::new(batch, self.replica)))
+    fn take_batch(&self, py: Python<'_>) -> PyResult<Option<Batch>> {
+        let taken = enter(py, || {
+            let mut engine = self.engine()?;
+            Ok(engine.take_batch().map(|batch| (batch, engine.replica())))
+        })?;
+        Ok(taken.map(|(batch, replica)| Batch::new(batch, replica)))
     }
 
     fn committed(
@@ -256,6 +262,15 @@ impl Core {
     fn owned_of<'py>(&self, py: Python<'py>, flow_ids: Vec<Vec<u8>>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
         let asked = flow_ids.iter().map(|id| id_of(id)).collect::<PyResult<Vec<_>>>()?;
         Ok(ids(py, &enter(py, || Ok(self.engine()?.owned_of(&asked)))?))
+    }
+
+    fn rejoin<'py>(&self, py: Python<'py>, replica: i64) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        Ok(ids(py, &enter(py, || Ok(self.engine()?.rejoin(replica)))?))
+    }
+
+    fn drop_flow<'py>(&self, py: Python<'py>, flow_id: &[u8]) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let id = id_of(flow_id)?;
+        Ok(ids(py, &enter(py, || Ok(self.engine()?.drop_flow(&id)))?))
     }
 
     fn owned<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {

@@ -1,5 +1,7 @@
 //! `penstock._core`: conversion only. Every decision is in `penstock-core`.
 
+#![expect(clippy::needless_pass_by_value, reason = "what crosses the boundary is extracted, so owned")]
+
 mod batch;
 mod convert;
 mod engine;

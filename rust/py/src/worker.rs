@@ -62,7 +62,6 @@ impl WorkerCodec {
     }
 
     #[staticmethod]
-    #[expect(clippy::needless_pass_by_value, reason = "what crosses the boundary is owned")]
     fn results(py: Python<'_>, items: Vec<Finished>) -> PyResult<Bound<'_, PyBytes>> {
         let mut writer = FrameWriter::new();
         for (dispatch, outcome, ran_us, changes, meta) in &items {

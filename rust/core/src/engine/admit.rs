@@ -61,20 +61,16 @@ impl Engine {
     ///
     /// # Errors
     /// `invalid` naming what does not fit, `not_found` for an unknown graph.
-    pub fn check_state(&self, graph: &[u8; 32], input: &str) -> Result<()> {
-        let entry = self.by_id.get(graph).ok_or_else(|| Error::not_found("the graph was never added"))?;
-        input_state(input, entry.graph.reducers()).map(|_| ())
+    pub fn check_state(&mut self, graph: &[u8; 32], input: &str) -> Result<()> {
+        let entry = self.graphs.get(graph).ok_or_else(|| Error::not_found("the graph was never added"))?;
+        new_state(input, entry.graph.reducers(), self.options.max_event_bytes).map(|_| ())
     }
 
-    fn check_input(&self, new: &NewFlow) -> Result<(Arc<GraphEntry>, State)> {
-        let entry = self.by_id.get(&new.graph).cloned();
+    fn check_input(&mut self, new: &NewFlow) -> Result<(Arc<GraphEntry>, State)> {
+        let entry = self.graphs.get(&new.graph);
         let entry = entry
             .ok_or_else(|| Error::not_found(format!("no graph is known for workflow {:?}", new.workflow)))?;
-        if new.input.len() > self.options.max_event_bytes {
-            let (bytes, limit) = (new.input.len(), self.options.max_event_bytes);
-            return Err(Error::invalid(format!("the state has {bytes} bytes and {limit} are allowed; store the data elsewhere and pass its address")));
-        }
-        let state = input_state(&new.input, entry.graph.reducers())?;
+        let state = new_state(&new.input, entry.graph.reducers(), self.options.max_event_bytes)?;
         Ok((entry, state))
     }
 
@@ -147,7 +143,7 @@ impl Engine {
     /// `corrupt` when its journal does not replay, `not_found` for an unknown graph.
     pub fn load_flow(&mut self, loaded: LoadedFlow, now_ms: i64) -> Result<()> {
         let id = loaded.about.id;
-        let entry = self.by_id.get(&loaded.about.graph).cloned();
+        let entry = self.graphs.get(&loaded.about.graph);
         let entry =
             entry.ok_or_else(|| Error::not_found("the flow's graph was not added before it was loaded"))?;
         let held = self.index.get(&id).copied();
@@ -251,6 +247,18 @@ impl Engine {
         self.settle_kept(serial, now_ms);
         self.consider_release(serial, now_ms);
     }
+}
+
+/// The state that a new flow starts from.
+///
+/// # Errors
+/// `invalid`: the input is too long, no JSON object, or a field does not fit its reducer.
+pub fn new_state(input: &str, reducers: &Reducers, max_bytes: usize) -> Result<State> {
+    let bytes = input.len();
+    if bytes > max_bytes {
+        return Err(Error::invalid(format!("the state has {bytes} bytes and {max_bytes} are allowed; store the data elsewhere and pass its address")));
+    }
+    input_state(input, reducers)
 }
 
 /// Bytes of the snapshot that a loaded journal starts with.
