@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from penstock.store.identity import this_process
+from penstock.store.rows import ReplicaRow
 from penstock.store.tables import leases, live, replicas
 
 
@@ -50,8 +51,34 @@ def renew_lease(conn: Connection, replica_id: int, until: int) -> bool:
 
 
 def is_alive(conn: Connection, replica_id: int) -> bool:
-    """The fence of every write that is not a batch."""
-    statement = sa.select(replicas.c.replica_id).where(
-        replicas.c.replica_id == replica_id, replicas.c.dead_at.is_(None)
+    """The fence of every write that is not a batch: until the transaction's end the replica is not declared dead."""
+    statement = (
+        sa.select(replicas.c.replica_id)
+        .where(replicas.c.replica_id == replica_id, replicas.c.dead_at.is_(None))
+        .with_for_update(read=True, key_share=True)
     )
     return conn.execute(statement).first() is not None
+
+
+def read_owned(conn: Connection, replica_id: int) -> dict[bytes, int]:
+    """Read the flows of one replica with the number of the claim; served by `live_owner`."""
+    rows = conn.execute(sa.select(live.c.flow_id, live.c.claims).where(live.c.owner == replica_id))
+    return {bytes(flow_id): claims for flow_id, claims in rows}
+
+
+def read_replicas(conn: Connection) -> list[ReplicaRow]:
+    """Read who has registered and not been forgotten, with what each owns."""
+    owned = (
+        sa.select(live.c.owner, sa.func.count().label("owned"))
+        .where(live.c.owner.is_not(None))
+        .group_by(live.c.owner)
+        .subquery()
+    )
+    columns = [replicas.c[name] for name in ReplicaRow._fields[:-2]]
+    statement = (
+        sa.select(*columns, leases.c.lease_until, sa.func.coalesce(owned.c.owned, 0))
+        .outerjoin(leases, leases.c.replica_id == replicas.c.replica_id)
+        .outerjoin(owned, owned.c.owner == replicas.c.replica_id)
+        .order_by(replicas.c.replica_id)
+    )
+    return [ReplicaRow(*row) for row in conn.execute(statement)]

@@ -7,6 +7,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::ids::FlowId;
 
+pub mod arrays;
+
 /// Most events of one batch.
 pub const MAX_EVENTS: usize = 4_096;
 /// Most bytes of one batch; a bigger group of rows travels alone.

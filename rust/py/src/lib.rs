@@ -1,6 +1,7 @@
 //! `penstock._core`: conversion only. Every decision is in `penstock-core`.
 
 mod batch;
+mod batch_arrays;
 mod convert;
 mod engine;
 mod enter;

@@ -4,7 +4,10 @@ import sqlite3
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
+from sqlalchemy import Table
+from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL, Connection
 
 from penstock.store import replicas
@@ -62,6 +65,11 @@ class SqliteStore(SqlStore):
         self._remove()
 
     # --- connections ---
+
+    @staticmethod
+    def _insert_new(table: Table) -> Any:
+        """An INSERT that leaves out rows of which a key is taken."""
+        return insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
 
     def _naming_failures(self) -> AbstractContextManager[None]:
         if self._is_closed:
