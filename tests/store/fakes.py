@@ -155,7 +155,12 @@ def live_row(flow_id: bytes, owner: int | None = None, **columns: Any) -> Row:
 
 def created(flow_id: bytes, owner: int | None = None, **live: Any) -> FakeBatch:
     """A batch that creates one flow."""
-    return FakeBatch(flows=[flow_row(flow_id)], live=[live_row(flow_id, owner, **live)])
+    both = {
+        name: live[name]
+        for name in ("priority", "fairness_key", "fairness_weight", "graph_id")
+        if name in live
+    }
+    return FakeBatch(flows=[flow_row(flow_id, **both)], live=[live_row(flow_id, owner, **live)])
 
 
 def event_row(flow_id: bytes, number: int, event: str = "done", body: str = "{}", replica: int = 1) -> Row:

@@ -111,7 +111,11 @@ class PostgresDatabase(Database):
             connection.execute(statement.encode())
 
     def clear(self) -> None:
-        """Leave the tables empty and the counters as at the beginning."""
+        """Leave the tables empty, the counters as at the beginning, and no transaction of an earlier test open."""
+        self.rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
         tables = self.rows("SELECT tablename FROM pg_tables WHERE tablename LIKE 'penstock%%' AND schemaname = 'public'")
         counters = self.rows("SELECT sequencename FROM pg_sequences")
         statements = [f"DELETE FROM {table}" for (table,) in tables if table != "penstock_version"]

@@ -30,6 +30,17 @@ class Standing:
         with self._lock:
             self._until_ms = 0
 
+    def is_late(self, at_ms: int) -> bool:
+        """Whether less than a third of the lease is left, so that somebody else than the heartbeat should renew it."""
+        with self._lock:
+            return self._until_ms > 0 and at_ms > self._until_ms - self._lease_ms // 3
+
+    @property
+    def lease_ms(self) -> int:
+        """The lease time of the last renewal."""
+        with self._lock:
+            return self._lease_ms
+
     def may_declare(self, at_ms: int) -> bool:
         """Whether the lease holds now and has been held without a gap for one whole lease time."""
         with self._lock:

@@ -124,7 +124,7 @@ def batch_statement(kinds: int) -> str:
         parts.append(_DELETES.format(ok=ok))
     if "messages" in rows:
         bases = ["SELECT flow_id, base FROM changed"] if kinds & UPDATES else []
-        bases += ["SELECT flow_id, 0 FROM c"] if "creates" in rows else []
+        bases += ["SELECT flow_id, 0 AS base FROM c"] if "creates" in rows else []
         if bases:
             parts.append(_MESSAGES.format(rows=rows["messages"], bases=" UNION ALL ".join(bases)))
     return f"WITH {', '.join(parts)} {_answer(has_touched=has_touched)}"

@@ -111,6 +111,10 @@ class PostgresStore(SqlStore):
         """The time for a statement that would else take the database's own."""
         return None if self._given_clock is None else self.now()
 
+    def _elapsed_ms(self) -> int:
+        """How leases are judged by their holder: by this process's own time, which no answer of the database moves."""
+        return time.monotonic_ns() // 1_000_000 if self._given_clock is None else self.now()
+
     def _observe_clock(self) -> None:
         with self._reading_driver() as driver:
             for _ in range(3):
@@ -130,7 +134,7 @@ class PostgresStore(SqlStore):
         self._line(self._heartbeat).open()
         self._replica_id = self._enter(name, capacity, lease_ms)
         self._commits.forget()
-        self._standing.renewed(_monotonic_ms(), lease_ms)
+        self._standing.renewed(self._elapsed_ms(), lease_ms)
         return self._replica_id
 
     def _enter(self, name: str | None, capacity: int, lease_ms: int) -> int:
@@ -173,19 +177,22 @@ class PostgresStore(SqlStore):
 
     def renew_lease(self, lease_ms: int) -> bool:
         """Put off the instant at which others may declare this replica dead."""
-        asked = time.monotonic_ns()
-        with self._line(self._heartbeat).lend() as driver:
+        return self._renew(self._heartbeat, lease_ms)
+
+    def _renew(self, line: Line, lease_ms: int) -> bool:
+        begun, asked = self._elapsed_ms(), time.monotonic_ns()
+        with self._line(line).lend() as driver:
             clock = peers.renew(driver, self._replica_id, lease_ms, self._stamp)
         if clock is None:
             self._standing.lost()
             return False
         self._database_clock.observe(asked, clock, time.monotonic_ns())
-        self._standing.renewed(asked // 1_000_000, lease_ms)
+        self._standing.renewed(begun, lease_ms)
         return True
 
     def declare_dead(self) -> list[int]:
         """Declare dead whose lease has lapsed."""
-        if not self._standing.may_declare(_monotonic_ms()):
+        if not self._standing.may_declare(self._elapsed_ms()):
             return []
         line = self._line(self._housekeeper)
         with line.lend() as driver:
@@ -227,7 +234,11 @@ class PostgresStore(SqlStore):
     def commit(self, batch: Batch) -> Committed | Fenced:
         """Write *batch* by one statement."""
         self._require_open()
-        return self._commits.commit(batch, self._replica_id)
+        answer = self._commits.commit(batch, self._replica_id)
+        if self._standing.is_late(self._elapsed_ms()):
+            # The heartbeat is stuck, and the writer is not.
+            self._renew(self._writer, self._standing.lease_ms)
+        return answer
 
     def claim(
         self, ready: int, mail: int = 256, exclude: Collection[bytes] = (), max_format: int = 1
@@ -275,7 +286,3 @@ def _lives(name: str | None, living: Sequence[peers.Namesake]) -> str:
         f"An engine named {name!r} lives ({who or 'it has just started'}); "
         "stop it, or give this one another name or none."
     )
-
-
-def _monotonic_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
