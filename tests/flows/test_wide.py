@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +32,18 @@ def test_a_wide_for_each_takes_time_by_its_branches(engine: Engine) -> None:
         assert outcome.state["items"] == list(range(n))
     # About 1 s; when each branch was sent the array it was 25 s.
     assert took[1] < 15
+
+
+def test_the_journal_of_long_branches_does_not_repeat_what_they_share(engine: Engine, tmp_path: Path) -> None:
+    n = 3_000
+    outcome = engine.run("relay", {"n": n}, timeout=50)
+    assert outcome.state["total"] == n * (n - 1) // 2
+    with closing(sqlite3.connect(tmp_path / "flows.db")) as database:
+        ((journal_bytes,),) = database.execute("SELECT sum(length(body)) FROM journal")
+        ((snapshots,),) = database.execute("SELECT count(*) FROM journal WHERE event = 'snapshot'")
+    # The source is 1 MB, every snapshot holds it once; each of 3 000 branches sees it.
+    assert snapshots > 0
+    assert journal_bytes < 20_000_000
 
 
 def test_branches_may_read_whatever_the_flow_holds(engine: Engine) -> None:
