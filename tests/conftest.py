@@ -12,6 +12,9 @@ from tests.support.host import Host, run_host
 from tests.support.ledger import Ledger
 
 
+pytest_plugins = ["tests.support.databases"]
+
+
 @pytest.fixture
 def database_url(tmp_path: Path) -> str:
     """A SQLite file of the test's own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -86,10 +87,15 @@ def owners(database: Path) -> set[int | None]:
 def test_a_shutdown_lets_running_tasks_finish_and_the_next_engine_goes_on(
     database_url: str, database: Path, ledger: Ledger, state: dict[str, Any], workers: int
 ) -> None:
-    with Engine(app, database_url, workers=workers) as engine:
-        keys = engine.create_many("slow", [state] * 20)
-        ledger.wait_for(21)
-        Path(state["gate"]).touch()
+    engine = Engine(app, database_url, workers=workers)
+    engine.start()
+    keys = engine.create_many("slow", [state] * 20)
+    ledger.wait_for(21)
+    stopping = threading.Thread(target=engine.shutdown)
+    stopping.start()
+    eventually(lambda: repr(engine).endswith("stopped>"), what="the shutdown to begin")
+    Path(state["gate"]).touch()
+    stopping.join(20)
     assert owners(database) == {None}
     at_rest = len(ledger.entries())
     assert at_rest < 60, "it was stopped half way"
@@ -120,8 +126,6 @@ def test_a_task_that_outlives_the_shutdown_runs_again(
 def test_a_waiting_call_ends_with_the_engine_and_names_the_flow(
     database_url: str, ledger: Ledger, state: dict[str, Any]
 ) -> None:
-    import threading
-
     with Engine(app, database_url) as engine:
         key = engine.create("ask", state)
         assert engine.wait(key, timeout=10).status == "interrupted"

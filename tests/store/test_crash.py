@@ -36,6 +36,7 @@ while True:
 """
 
 
+@pytest.mark.needs("sqlite")
 @pytest.mark.parametrize("when", ["1", "100", "200", "whenever"])
 def test_a_kill_in_mid_commit_leaves_all_or_nothing(path, rows, when):
     writer = subprocess.Popen(

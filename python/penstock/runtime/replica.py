@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,7 @@ class Replica:
             self.store.close()
             raise
         self.waiters = Waiters(self.store, self.core.owned_of)
-        self.writer = Writer(self.store, self.core, self._on_committed, self._on_fenced)
+        self.writer = Writer(self.store, self.core, self._on_committed, self._on_fenced, self._on_foreign)
         self._inbox = Inbox(self.store, self.core)
         self._claims = Claims(self.store, self.core, self.writer, self._inbox, self._admit, self._on_fenced)
         self.loop = Loop(self.core, self.store.now, make_pool, self.writer.wake)
@@ -187,6 +187,12 @@ class Replica:
             _log.error("Replica %d was declared dead: its flows are others' now.", fenced.replica_id)
             self._is_fenced = True
             self.poller.poke()
+
+    def _on_foreign(self, flow_ids: Sequence[bytes]) -> None:
+        """Forget flows that others own by now. The writer's thread."""
+        for flow_id in flow_ids:
+            _log.warning("Flow …%s is not owned here any more and is dropped.", flow_id.hex()[-8:])
+            self._load_again(self.core.drop_flow(flow_id))
 
     def _rejoin(self) -> None:
         """Go on as a stranger that inherits nothing. The poller's thread.

@@ -117,6 +117,7 @@ pub(crate) struct Kept {
 }
 
 /// What is known of an attempt beside its result.
+#[expect(clippy::struct_field_names, reason = "named as the column")]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ran {
     pub worker: Option<u32>,
@@ -125,6 +126,10 @@ pub(crate) struct Ran {
 }
 
 /// A flow this engine owns.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a stop or a release that is under way can be rolled back too"
+)]
 pub(crate) struct Live {
     pub about: NewFlow,
     pub entry: Arc<GraphEntry>,

@@ -12,7 +12,7 @@ use support::seeds;
 fn every_flow_ends_once_whatever_dies() {
     for seed in seeds(1_000, 20_000) {
         let mut cluster = Cluster::new(seed);
-        for _ in 0..1 + cluster.rng.below(5) {
+        for _ in 0..=cluster.rng.below(5) {
             cluster.create();
         }
         for _ in 0..cluster.rng.below(1_500) {

@@ -16,8 +16,8 @@ impl Engine {
         else {
             return;
         };
-        for at in calls.len().saturating_sub(new)..calls.len() {
-            match calls[at].kind {
+        for (at, call) in calls.iter().enumerate().skip(calls.len().saturating_sub(new)) {
+            match call.kind {
                 CallKind::Interrupt => {
                     if let (Some(row), Some(live)) =
                         (self.open_row(serial, step, at, now_ms), self.flows.get(&serial))
@@ -25,7 +25,7 @@ impl Engine {
                         group.push(live.about.id, live.claims, Op::OpenInterrupt(Box::new(row)));
                     }
                 }
-                CallKind::Subgraph => self.start_child(serial, step, at as u32, &calls[at], group, now_ms),
+                CallKind::Subgraph => self.start_child(serial, step, at as u32, call, group, now_ms),
                 CallKind::Sleep | CallKind::Signal => {}
             }
         }
@@ -56,12 +56,11 @@ impl Engine {
             (Some(graph), Some(id)) => self.child(serial, step, id, graph, &workflow, call, now_ms),
             _ => None,
         };
-        let outcome = match made {
-            Some(child) => self.create_in(child, group).map_err(|error| (error.code.as_str(), error.message)),
-            None => {
-                let known: Vec<&str> = self.graphs.workflows().take(20).collect();
-                Err(("not_found", format!("no workflow is called {workflow:?}; known are {known:?}")))
-            }
+        let outcome = if let Some(child) = made {
+            self.create_in(child, group).map_err(|error| (error.code.as_str(), error.message))
+        } else {
+            let known: Vec<&str> = self.graphs.workflows().take(20).collect();
+            Err(("not_found", format!("no workflow is called {workflow:?}; known are {known:?}")))
         };
         if let Err((code, message)) = outcome {
             let error = CallError { code: code.into(), message, data: None };

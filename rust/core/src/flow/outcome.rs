@@ -184,7 +184,7 @@ impl StepError {
             match &*name {
                 "node" => node = text(&field).into(),
                 "step_key" => {
-                    step = text(&field).rsplit('/').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+                    step = text(&field).rsplit('/').next().and_then(|n| n.parse().ok()).unwrap_or(0);
                 }
                 _ => {}
             }

@@ -25,9 +25,14 @@ pub struct Task {
     /// It may ask for a goto back to itself, or ahead.
     pub loops: bool,
     pub jumps: bool,
-    /// Where errors go: straight ahead, or through a node of their own.
-    pub on_error: Option<Option<String>>,
+    pub on_error: OnError,
     pub retries: bool,
+}
+
+pub enum OnError {
+    Nowhere,
+    Ahead,
+    Handler(String),
 }
 
 pub struct Cohort {
@@ -152,7 +157,11 @@ impl Maker<'_> {
     fn task(&mut self) -> Task {
         let node = self.name();
         let routes = self.kinds.routes;
-        let on_error = (routes && self.rng.chance(30)).then(|| self.rng.chance(50).then(|| self.name()));
+        let on_error = match self.rng.below(if routes { 7 } else { 1 }) {
+            0..=4 => OnError::Nowhere,
+            5 => OnError::Ahead,
+            _ => OnError::Handler(self.name()),
+        };
         Task {
             node,
             loops: routes && self.rng.chance(20),
@@ -267,13 +276,13 @@ impl Writer {
             self.edge(&task.node, next, "goto", json!({}));
         }
         match &task.on_error {
-            Some(Some(handler)) => {
+            OnError::Handler(handler) => {
                 self.nodes.push(json!({"name": handler}));
                 self.edge(&task.node, handler, "on_error", json!({}));
                 self.edge(handler, next, "plain", json!({}));
             }
-            Some(None) => self.edge(&task.node, next, "on_error", json!({})),
-            None => {}
+            OnError::Ahead => self.edge(&task.node, next, "on_error", json!({})),
+            OnError::Nowhere => {}
         }
         task.node.clone()
     }

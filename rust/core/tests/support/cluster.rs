@@ -79,7 +79,7 @@ impl Cluster {
             is_rough: true,
             asked: 0,
         };
-        for _ in 0..1 + cluster.rng.below(2) {
+        for _ in 0..=cluster.rng.below(2) {
             cluster.start_replica();
         }
         cluster
@@ -244,7 +244,7 @@ impl Cluster {
             }
             8..=20 if answered < 4 => {
                 let depth = view["depth"].as_u64().unwrap_or(9);
-                let calls: Vec<_> = (0..1 + rng.below(2)).map(|_| self.call(depth)).collect();
+                let calls: Vec<_> = (0..=rng.below(2)).map(|_| self.call(depth)).collect();
                 (Outcome::Parked, changes, json!({ "calls": calls }).to_string())
             }
             21..=24 if step.attempt < 3 => (Outcome::Retry, changes, r#"{"delay_ms":20}"#.into()),
@@ -490,7 +490,8 @@ impl Cluster {
             let body: serde_json::Value = serde_json::from_str(&letter.body).unwrap();
             match &*letter.kind {
                 "resume" => {
-                    let came = answers.iter().filter(|answer| **answer == body["answer"].to_string()).count();
+                    let asked = body["answer"].to_string();
+                    let came = answers.iter().filter(|answer| **answer == asked).count();
                     assert_eq!(came, usize::from(is_obeyed), "seed {seed}: {verdict}");
                 }
                 "cancel" => cancels += usize::from(is_obeyed),

@@ -8,8 +8,8 @@ pub mod naive;
 pub mod rng;
 pub mod tasks;
 
-/// How many cases a test runs: `full` when PENSTOCK_LONG_TESTS is set, to `short` otherwise; and where to start,
-/// PENSTOCK_SEED if set, to look at one failure again.
+/// How many cases a test runs: `full` when `PENSTOCK_LONG_TESTS` is set, `short` otherwise; and where to start,
+/// `PENSTOCK_SEED` if set, to look at one failure again.
 pub fn seeds(short: u64, full: u64) -> std::ops::Range<u64> {
     if let Some(seed) = std::env::var("PENSTOCK_SEED").ok().and_then(|seed| seed.parse().ok()) {
         return seed..seed + 1;

@@ -64,7 +64,7 @@ fn failed(rng: &mut Rng, node: &str, visit: u64) -> Act {
 }
 
 fn calls(rng: &mut Rng, node: &str) -> Value {
-    let calls = (0..1 + rng.below(2)).map(|at| match rng.below(3) {
+    let calls = (0..=rng.below(2)).map(|at| match rng.below(3) {
         0 => {
             json!({"kind": "interrupt", "key": format!("k{at}"), "payload": {"ask": node}, "timeout_ms": 500})
         }
