@@ -37,6 +37,16 @@ async def look_async(flow: Flow, item: int) -> dict[str, int]:
 
 
 @app.task
+def pass_on(item: int) -> dict[str, int]:
+    return {"passed": item}
+
+
+@app.task
+def add_passed(passed: int) -> dict[str, int]:
+    return {"total": passed}
+
+
+@app.task
 def finish(total: int) -> None: ...
 
 
@@ -50,5 +60,8 @@ def lap(flow: Flow, i: int, n: int) -> dict[str, Any]:
 for name, task in (("wide", add), ("looking", look), ("looking_async", look_async)):
     graph = app.graph(name).reducer("total", "add")
     graph.for_each(spread, task, over="items").edge(task, finish).fan_in(finish)
+
+relay = app.graph("relay").reducer("total", "add").for_each(spread, pass_on, over="items")
+relay.edge(pass_on, add_passed).edge(add_passed, finish).fan_in(finish)
 
 app.graph("laps").node("lap").goto("lap", "lap").edge("lap", "END").reducer("log", "append")
