@@ -26,7 +26,9 @@ def element(kind: str, value: Any) -> bytes:
 
 
 def array(kind: str, values: list[Any]) -> bytes:
-    return struct.pack("!iiIii", 1, 1, OIDS[kind], len(values), 1) + b"".join(element(kind, v) for v in values)
+    return struct.pack("!iiIii", 1, 1, OIDS[kind], len(values), 1) + b"".join(
+        element(kind, v) for v in values
+    )
 
 
 def touched(batch: Any) -> dict[bytes, dict[str, Any]]:

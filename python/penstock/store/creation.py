@@ -11,7 +11,6 @@ from penstock.store.batch import FLOW_COLUMNS, JOURNAL_COLUMNS, LIVE_COLUMNS, Ro
 from penstock.store.rows import Created, NewFlow
 from penstock.store.tables import flows, journal, live
 
-
 Insert = Callable[[sa.Table], Any]
 """An INSERT that leaves out rows whose key is taken, in the dialect's words."""
 
@@ -86,9 +85,7 @@ def _is_taken(conn: Connection, new: NewFlow, values: dict[str, Any]) -> bool:
     if values["thread_id"] is not None:
         taken.append((flows.c.thread_id == values["thread_id"]) & (flows.c.turn == values["turn"]))
     if new.business_key is not None:
-        taken.append(
-            (flows.c.workflow == values["workflow"]) & (flows.c.business_open == new.business_key)
-        )
+        taken.append((flows.c.workflow == values["workflow"]) & (flows.c.business_open == new.business_key))
     return conn.execute(sa.select(flows.c.flow_id).where(sa.or_(*taken)).limit(1)).first() is not None
 
 

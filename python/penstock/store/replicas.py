@@ -81,4 +81,4 @@ def read_replicas(conn: Connection) -> list[ReplicaRow]:
         .outerjoin(owned, owned.c.owner == replicas.c.replica_id)
         .order_by(replicas.c.replica_id)
     )
-    return [ReplicaRow(*row) for row in conn.execute(statement)]
+    return [ReplicaRow._make(row) for row in conn.execute(statement)]

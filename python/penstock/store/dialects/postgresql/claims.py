@@ -74,7 +74,9 @@ def claim(
     rows = run(driver, _CLAIM, parameters).fetchall()
     if not rows[0][0]:
         return Fenced(owner)
-    return [Claimed(flow_id, claims, graph_id) for _, flow_id, claims, graph_id in rows if flow_id is not None]
+    return [
+        Claimed(flow_id, claims, graph_id) for _, flow_id, claims, graph_id in rows if flow_id is not None
+    ]
 
 
 def give_back(driver: Driver, owner: int, claims: Sequence[Claimed], now: int) -> None:
@@ -99,7 +101,7 @@ def load(driver: Driver, flow_ids: Sequence[bytes], *, complete: bool) -> list[L
     events: defaultdict[bytes, _Events] = defaultdict(list)
     flows = {row[0]: row for row in run(driver, _FLOWS, [ids])}
     for flow_id, *event in run(driver, _JOURNAL, [ids, complete]):
-        events[flow_id].append(tuple(event))  # type: ignore[arg-type]  # the columns of the statement
+        events[flow_id].append(tuple(event))
     return [
         LoadRow._make((*flows[flow_id], events[flow_id]))
         for flow_id in dict.fromkeys(flow_ids)

@@ -74,9 +74,7 @@ class Commits:
             self._newest = newest
         return answer
 
-    def _attempt(
-        self, batch: Batch, kinds: int, columns: list[bytes], replica_id: int
-    ) -> Committed | Fenced:
+    def _attempt(self, batch: Batch, kinds: int, columns: list[bytes], replica_id: int) -> Committed | Fenced:
         try:
             with self._line.lend() as driver:
                 rows = run(driver, batch_statement(kinds), [replica_id, *columns]).fetchall()
@@ -197,7 +195,9 @@ class Commits:
     def _check_newest(self) -> None:
         """After a reconnect, look for the newest event that was acknowledged."""
         if self._is_lost:
-            raise LostCommits(f"The database {self._location.shown} has lost commits that it had acknowledged.")
+            raise LostCommits(
+                f"The database {self._location.shown} has lost commits that it had acknowledged."
+            )
         self._line.open()
         if self._checked_opening == self._line.openings:
             return

@@ -143,9 +143,7 @@ class PostgresStore(SqlStore):
             living = self._declare_namesakes(name) if name is not None else []
             replica_id = None
             if not living:
-                replica_id = peers.enter(
-                    self._line(self._writer), name, capacity, lease_ms, self._stamp
-                )
+                replica_id = peers.enter(self._line(self._writer), name, capacity, lease_ms, self._stamp)
             if replica_id is not None:
                 return replica_id
             if time.monotonic() >= deadline or self._is_closed.wait(_NAMESAKE_REST_S):
