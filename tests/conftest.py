@@ -11,7 +11,6 @@ import pytest
 from tests.support.host import Host, run_host
 from tests.support.ledger import Ledger
 
-
 pytest_plugins = ["tests.support.databases"]
 
 

@@ -26,7 +26,9 @@ def element(kind: str, value: Any) -> bytes:
 
 
 def array(kind: str, values: list[Any]) -> bytes:
-    return struct.pack("!iiIii", 1, 1, OIDS[kind], len(values), 1) + b"".join(element(kind, v) for v in values)
+    return struct.pack("!iiIii", 1, 1, OIDS[kind], len(values), 1) + b"".join(
+        element(kind, v) for v in values
+    )
 
 
 def touched(batch: Any) -> dict[bytes, dict[str, Any]]:
@@ -44,9 +46,13 @@ def touched(batch: Any) -> dict[bytes, dict[str, Any]]:
         touch(flow_id).update(is_owned=True, claims=claims, seen=mail, is_deleted=True)
     for ready_at, wake_at, flow_id, owner, claims, mail in batch.releases:
         # A claim number that nobody can have stands for an owner who is not the writer.
-        claims = claims if owner < 900 else -1
         touch(flow_id).update(
-            is_owned=True, claims=claims, seen=mail, is_released=True, ready_at=ready_at, wake_at=wake_at
+            is_owned=True,
+            claims=claims if owner < 900 else -1,
+            seen=mail,
+            is_released=True,
+            ready_at=ready_at,
+            wake_at=wake_at,
         )
     for flow_id, _owner, claims in batch.calmed:
         touch(flow_id).update(is_owned=True, claims=claims, is_calmed=True)

@@ -62,7 +62,7 @@ def test_commits_survive_a_power_failure_unless_asked_otherwise(tmp_path, query,
 
 
 def test_readers_cannot_write(store):
-    with pytest.raises(Outage, match="read-?only"), store._reading() as conn:
+    with pytest.raises(Outage, match=r"read-?only"), store._reading() as conn:
         conn.exec_driver_sql("DELETE FROM penstock_flows")
 
 

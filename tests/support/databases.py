@@ -116,7 +116,9 @@ class PostgresDatabase(Database):
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
             " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
         )
-        tables = self.rows("SELECT tablename FROM pg_tables WHERE tablename LIKE 'penstock%%' AND schemaname = 'public'")
+        tables = self.rows(
+            "SELECT tablename FROM pg_tables WHERE tablename LIKE 'penstock%%' AND schemaname = 'public'"
+        )
         counters = self.rows("SELECT sequencename FROM pg_sequences")
         statements = [f"DELETE FROM {table}" for (table,) in tables if table != "penstock_version"]
         statements += [f"ALTER SEQUENCE {counter} RESTART" for (counter,) in counters]
@@ -198,11 +200,15 @@ def databases() -> Iterator[Databases]:
 @pytest.fixture
 def database(database_kind: str, databases: Databases, tmp_path: Path) -> Database:
     """An empty database of each kind in turn."""
-    return databases.postgresql() if database_kind == "postgresql" else databases.sqlite(tmp_path / "flows.db")
+    return (
+        databases.postgresql() if database_kind == "postgresql" else databases.sqlite(tmp_path / "flows.db")
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "needs(*capabilities): runs on the databases that can do all of these.")
+    config.addinivalue_line(
+        "markers", "needs(*capabilities): runs on the databases that can do all of these."
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

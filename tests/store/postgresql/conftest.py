@@ -14,10 +14,6 @@ from tests.support.waiting import eventually
 DEADLINE_S = 20.0
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what stands in this folder to PostgreSQL; see `pytestmark` of each file."""
-
-
 class Aside:
     """A call on a thread of its own."""
 
@@ -52,7 +48,7 @@ def replicas(open_another) -> list[Store]:
 
 @pytest.fixture
 def hold(database: PostgresDatabase) -> Callable[..., Any]:
-    """Hold rows in an open transaction, as a paused client does: `with hold("SELECT … FOR UPDATE"):`."""
+    """Hold rows in an open transaction, as a paused client does."""
 
     @contextmanager
     def holder(statement: str) -> Iterator[Any]:

@@ -1,6 +1,6 @@
-//! A batch as PostgreSQL arrays in binary format: one buffer a parameter, one array a column.
+//! A batch as `PostgreSQL` arrays in binary format: one buffer a parameter, one array a column.
 //!
-//! Everything a batch does to a flow's `live` row is folded into one row of the group `touched`, because PostgreSQL
+//! Everything a batch does to a flow's `live` row is folded into one row of the group `touched`, because `PostgreSQL`
 //! applies only one of several updates of a row in a statement, and does not see rows that the statement inserts.
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -9,8 +9,10 @@ use super::{Batch, CreateRow, Item, NewFlow, Op};
 use crate::ids::FlowId;
 
 mod column;
+mod touched;
 
 use column::{bools, floats, ids, ints, longs, shorts, texts, Column};
+use touched::{Touch, Touched};
 
 /// Version of the journal that this engine writes.
 const FORMAT: i16 = 1;
@@ -43,110 +45,6 @@ pub struct Arrays {
     pub columns: Vec<Vec<u8>>,
     /// The last journal row.
     pub newest: Option<(FlowId, u64)>,
-}
-
-/// What a batch does to one `live` row.
-#[derive(Debug, Default)]
-struct Touch {
-    unit: u32,
-    flow: FlowId,
-    is_owned: bool,
-    claims: i64,
-    seen: Option<i64>,
-    messages: i32,
-    message_at: Option<i64>,
-    is_released: bool,
-    wake_at: Option<i64>,
-    is_calmed: bool,
-    is_deleted: bool,
-    is_answered: bool,
-}
-
-impl Touch {
-    fn own(&mut self, claims: i64) {
-        self.is_owned = true;
-        self.claims = claims;
-    }
-
-    fn message(&mut self, at: i64) {
-        self.messages += 1;
-        self.message_at = Some(self.message_at.map_or(at, |earlier| earlier.min(at)));
-    }
-
-    fn flag(&self) -> u32 {
-        if self.is_deleted {
-            DELETES
-        } else if self.messages > 0 || self.is_released || self.is_calmed || self.is_answered {
-            UPDATES
-        } else {
-            0
-        }
-    }
-
-    fn note(&mut self, item: &Item) {
-        match &item.op {
-            Op::Stop(_) => {
-                self.own(item.claims);
-                self.is_deleted = true;
-                self.seen = Some(item.seen);
-            }
-            Op::Release { wake_at } => {
-                self.own(item.claims);
-                self.is_released = true;
-                self.wake_at = *wake_at;
-                self.seen = Some(item.seen);
-            }
-            Op::Calm => {
-                self.own(item.claims);
-                self.is_calmed = true;
-            }
-            Op::Verdict { .. } => {
-                self.own(item.claims);
-                self.is_answered = true;
-            }
-            Op::Status { .. } => self.own(item.claims),
-            Op::Message { at, .. } => self.message(*at),
-            Op::Create(_) | Op::Journal(_) | Op::OpenInterrupt(_) | Op::CloseInterrupt { .. } => {}
-        }
-    }
-}
-
-/// The touched rows, in the order in which the batch first names them.
-#[derive(Debug, Default)]
-struct Touched {
-    rows: Vec<Touch>,
-    at: FxHashMap<FlowId, usize>,
-}
-
-impl Touched {
-    fn of(items: &[Item]) -> Self {
-        let mut touched = Self::default();
-        for item in items {
-            if !matches!(
-                item.op,
-                Op::Create(_) | Op::Journal(_) | Op::OpenInterrupt(_) | Op::CloseInterrupt { .. }
-            ) {
-                touched.row(item).note(item);
-            }
-        }
-        touched
-    }
-
-    fn row(&mut self, item: &Item) -> &mut Touch {
-        let at = *self.at.entry(item.flow).or_insert_with(|| {
-            self.rows.push(Touch { unit: item.unit, flow: item.flow, ..Touch::default() });
-            self.rows.len() - 1
-        });
-        &mut self.rows[at]
-    }
-
-    fn get(&self, flow: &FlowId) -> Option<&Touch> {
-        self.at.get(flow).map(|at| &self.rows[*at])
-    }
-
-    fn is_deleted(&self, flow: &FlowId) -> bool {
-        self.get(flow).is_some_and(|touch| touch.is_deleted)
-    }
 }
 
 /// Encodes a batch.

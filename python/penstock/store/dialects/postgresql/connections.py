@@ -1,6 +1,6 @@
 """Connections: bare ones for the hot statements, pools of SQLAlchemy's for all others."""
 
-import logging
+import select
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,9 +16,7 @@ from sqlalchemy.engine import Engine
 
 from penstock.store.dialects.postgresql.failures import failures_named, is_stale
 from penstock.store.dialects.postgresql.location import Location
-from penstock.store.failures import Outage
 
-_log = logging.getLogger(__name__)
 _POOL = 4
 
 Driver = psycopg.Connection[tuple[Any, ...]]
@@ -82,6 +80,15 @@ def run(driver: Driver, statement: str, parameters: Sequence[Any] = ()) -> psyco
     return cursor.execute(statement, parameters)
 
 
+def _is_over(driver: Driver) -> bool:
+    """Whether a connection at rest is of no more use. A server that says something unasked says that it goes."""
+    if driver.closed or driver.broken:
+        return True
+    poll = select.poll()
+    poll.register(driver.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class Line:
     """A bare connection that is opened when it is needed and again after it was lost. One thread at a time."""
 
@@ -97,7 +104,7 @@ class Line:
         Raises:
             Outage: There is no reaching the database.
         """
-        if self._driver is not None and (self._driver.closed or self._driver.broken):
+        if self._driver is not None and _is_over(self._driver):
             self.drop()
         if self._driver is None:
             with failures_named(self._location.shown):
@@ -181,19 +188,3 @@ def alchemy_engine(location: Location) -> Engine:
         pool_pre_ping=True,
         connect_args={"prepare_threshold": None},
     )
-
-
-def check(location: Location) -> None:
-    """Find out whether the database can be reached.
-
-    Raises:
-        Outage: It cannot; the message is the server's or the driver's.
-    """
-    line = Line(location)
-    try:
-        line.open()
-    finally:
-        line.drop()
-
-
-__all__ = ["Driver", "Line", "Lines", "Outage", "alchemy_engine", "check", "connect", "run"]

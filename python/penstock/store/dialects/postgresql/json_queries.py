@@ -17,8 +17,8 @@ class PostgresJson:
     def member(self, column: ColumnElement[Any], name: str) -> ColumnElement[str]:
         """By `->>`; text with an escaped NUL has no members, because looking at it would be an error."""
         readable = sa.case((sa.func.strpos(column, "\\u0000") == 0, column))
-        text: ColumnElement[str] = sa.cast(readable, JSON)[name].astext
-        return text
+        found: ColumnElement[str] = sa.cast(readable, JSON)[name].astext
+        return found
 
     def holds_text(self, column: ColumnElement[Any], text: str) -> ColumnElement[bool]:
         """By `strpos`: LIKE would take signs of *text* for wildcards."""

@@ -1,4 +1,4 @@
-//! One array in PostgreSQL's binary format.
+//! One array in `PostgreSQL`'s binary format.
 //!
 //! Dimensions (1), a flag for nulls, the element's type, length, lower bound (1), all 32 bits big endian; then each
 //! element with its length before it, -1 for a null.
