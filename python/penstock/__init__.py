@@ -1,7 +1,7 @@
 """Durable workflow orchestration embedded in your Python process.
 
-Task authors need the light names below, which load no database driver and no telemetry. `Engine` is loaded when it is
-first named.
+Task authors need the light names below, which load no database driver and no telemetry. `Engine`, `AsyncEngine` and
+`Client` are loaded when they are first named.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ from penstock.graph import END, First, Graph, Retry, Tolerate
 from penstock.outcome import Outcome
 
 if TYPE_CHECKING:
+    from penstock.aio import AsyncEngine
+    from penstock.client import Client
     from penstock.engine import Engine
 
 __version__ = "0.1.0"
 __all__ = [
     "END",
     "App",
+    "AsyncEngine",
+    "Client",
     "Engine",
     "First",
     "Flow",
@@ -34,7 +38,7 @@ __all__ = [
 ]
 
 # Names that only a host process needs, with the module that each one loads.
-_HOST_NAMES = {"Engine": "penstock.engine"}
+_HOST_NAMES = {"AsyncEngine": "penstock.aio", "Client": "penstock.client", "Engine": "penstock.engine"}
 
 
 def __getattr__(name: str) -> object:

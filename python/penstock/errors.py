@@ -22,6 +22,8 @@
 Each can be made from one message alone, because the Rust core makes them so.
 """
 
+# ruff: noqa: N818 - the names are the public contract; most are refusals, not errors
+
 from __future__ import annotations
 
 from datetime import timedelta

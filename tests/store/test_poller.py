@@ -21,6 +21,9 @@ class FakeCore:
         self.broken = []
         self.away = []
 
+    def knows_graph(self, graph_id):
+        return True
+
     def room(self):
         return self.capacity - len(self.flows)
 
@@ -34,7 +37,7 @@ class FakeCore:
         self.mail.append((flow_id, seen, [body for _, _, body in messages]))
         return True
 
-    def take_batch(self, now_ms):
+    def take_batch(self):
         return None
 
 

@@ -26,7 +26,7 @@ class Core:
         with self._lock:
             self._parts.append(batch)
 
-    def take_batch(self, now_ms):
+    def take_batch(self):
         with self._lock:
             parts, self._parts = self._parts, []
         return merge(*parts) if parts else None

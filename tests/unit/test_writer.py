@@ -52,7 +52,7 @@ class FakeCore:
         self.batches = list(batches)
         self.log = []
 
-    def take_batch(self, now_ms):
+    def take_batch(self):
         return self.batches.pop(0) if self.batches else None
 
     def committed(self, batch, refused_units, now_ms):

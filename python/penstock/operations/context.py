@@ -1,9 +1,8 @@
-"""What every operation works with: the shard's store, the waits, and the engine's core where there is one."""
+"""What every operation works with: the shard's store, the waits, and the way to the shard."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,8 @@ from penstock._core import flow_key, parse_flow_key, parse_step_key
 from penstock.errors import EngineUnavailable, NotFound
 
 if TYPE_CHECKING:
-    from penstock._core import Core
-    from penstock.host import GraphLoader
+    from penstock.operations.port import Port
     from penstock.runtime.waiters import Waiters
-    from penstock.runtime.writer import Writer
     from penstock.store import Store
 
 #: Seconds that a writing operation waits for its verdict.
@@ -23,20 +20,15 @@ VERDICT_TIMEOUT_S = 30.0
 
 @dataclass(slots=True)
 class Context:
-    """Made at an engine's start, dropped at its end; its members serve any thread."""
+    """Made at the start of an engine or a client, dropped at its end; its members serve any thread."""
 
     shard: int
     store: Store
     waiters: Waiters
-    core: Core
-    writer: Writer
-    poke: Callable[[], None]
-    """Has the poller look into the database at once."""
-    publish: Callable[[str, bytes], bytes]
-    """Makes a workflow known by its definition and gives the graph's id."""
+    port: Port
     default_priority: int
-    time_budget_ms: int
-    loader: GraphLoader | None = None
+    time_budget_ms: int | None
+    """What an attempt may take where nobody says more; None leaves it to the engine that runs the flow."""
     task_graphs: dict[str, bytes] = field(default_factory=dict)
     """Graphs of `run_task`, by task. Written by any thread, each entry once and always to the same value."""
 
@@ -91,4 +83,6 @@ class Deadline:
 
 def ended(what: str) -> EngineUnavailable:
     """The refusal of an operation that the engine's end cut short."""
-    return EngineUnavailable(f"the engine was shut down while {what}; the flow goes on when one is started again")
+    return EngineUnavailable(
+        f"the engine was shut down while {what}; the flow goes on when one is started again"
+    )

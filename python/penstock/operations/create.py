@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from penstock._core import new_flow_id
-from penstock.errors import Invalid, NotFound
+from penstock._core import JOURNAL_FORMAT, new_flow_id
+from penstock.errors import Invalid
 from penstock.operations.context import Context, ended
+from penstock.operations.operation import Operation, Until, settled
 from penstock.options import FlowOptions, encode_object
 from penstock.store.batch import Fenced
 from penstock.store.rows import NewFlow
@@ -23,32 +24,39 @@ State = Mapping[str, "Json"]
 _LATER = ("thread", "start_at", "delete_on_completion", "notify_on_stop", "hold")
 
 
-def create(context: Context, workflow: str, state: State | None, options: Mapping[str, Any]) -> str:
+def create(
+    context: Context, workflow: str, state: State | None, options: Mapping[str, Any]
+) -> Operation[str]:
     """Create a flow and return its key, once it is safe in the database."""
     asked = read_options(options)
     if asked.idempotency_key is not None:
-        return _create_once(context, workflow, state, asked)
-    return create_many(context, workflow, [state], options)[0]
+        return (yield from _create_once(context, workflow, state, asked))
+    return (yield from create_many(context, workflow, [state], options))[0]
 
 
 def create_many(
     context: Context, workflow: str, states: Sequence[State | None], options: Mapping[str, Any]
-) -> list[str]:
+) -> Operation[list[str]]:
     """Create flows, all or none, and return their keys in order."""
     asked = read_options(options)
     if asked.idempotency_key is not None:
-        raise Invalid("create_many takes no idempotency_key, which names one flow: call create() for each state")
+        raise Invalid(
+            "create_many takes no idempotency_key, which names one flow: call create() for each state"
+        )
     graph_id = resolve(context, workflow, asked)
     rows = [make_row(context, workflow, graph_id, state, asked) for state in states]
     if not rows:
         return []
     # They ride in one unit, so the last one's safety is everybody's.
-    waiter = context.waiters.created.add(rows[-1][0])
-    context.core.create(rows, watch_creation=True, watch_stop=False)
-    context.writer.wake()
-    waiter.wait(None)
+    last = rows[-1][0]
+    waiter = context.waiters.created.add(last)
+    try:
+        context.port.submit(rows, is_run=False)
+        yield Until(waiter, None)
+    finally:
+        context.waiters.created.remove(last, waiter)
     if waiter.value is not None:
-        raise _refused(waiter.value)
+        raise refused(waiter.value)
     return [context.key_of(row[0]) for row in rows]
 
 
@@ -70,22 +78,12 @@ def resolve(context: Context, workflow: str, asked: FlowOptions) -> bytes:
     """Find the graph that a workflow means now.
 
     Raises:
-        NotFound: Neither the app nor the loader knows it.
-        Invalid: The loader's graph does not compile, or a task of the graph is known to no worker.
+        NotFound: Nobody knows it.
+        Invalid: Its graph does not compile, or a task of the graph is known to no worker.
     """
     if not isinstance(workflow, str):
         raise Invalid(f"a workflow is named by a string, not {workflow!r}")
-    graph_id = context.core.workflow(workflow)
-    if graph_id is None and context.loader is not None:
-        graph = context.loader.load(workflow, asked.baggage)
-        if graph is not None:
-            graph_id = context.publish(workflow, graph.definition())
-    if graph_id is None:
-        raise NotFound(f"no workflow is called {workflow!r}; make it with app.graph({workflow!r})")
-    missing = context.core.missing_tasks(graph_id)
-    if missing:
-        raise Invalid(f"no worker has the task {missing[0]!r} of workflow {workflow!r}; register it with @app.task")
-    return graph_id
+    return context.port.graph_of(workflow, asked.baggage)
 
 
 def make_row(
@@ -118,27 +116,34 @@ def make_row(
     )
 
 
-def _create_once(context: Context, workflow: str, state: State | None, asked: FlowOptions) -> str:
+def unowned(
+    row: Sequence[Any], idempotency_key: str | None = None, idempotency_hash: bytes | None = None
+) -> NewFlow:
+    """The rows of a flow that is left to whoever claims it, for a transaction of its own."""
+    flow_id, workflow, graph_id, state = row[:4]
+    band, place, tags, about, now = row[4:7], row[7:10], row[10], row[11:15], row[15]
+    names = (flow_id, flow_id, None, None, workflow, graph_id)
+    flow = (*names, "running", *band, *place, tags, state, *about, None, now, None, None)
+    live = (flow_id, None, 0, 0, *band, now, None, 0, None, graph_id, JOURNAL_FORMAT)
+    return NewFlow(flow, live, idempotency_key=idempotency_key, idempotency_hash=idempotency_hash)
+
+
+def _create_once(context: Context, workflow: str, state: State | None, asked: FlowOptions) -> Operation[str]:
     """Create a flow outside the group commit, because its key may name one already."""
     graph_id = resolve(context, workflow, asked)
     row = make_row(context, workflow, graph_id, state, asked)
-    context.core.check_input(graph_id, row[3])
-    flow_id, _, _, state_json, priority, fairness_key, weight, budget, thread, turn, tags, baggage, *_, now = row
-    flow = (
-        (flow_id, flow_id, None, None, workflow, graph_id, "running", priority, fairness_key, weight, budget)
-        + (thread, turn, tags, state_json, baggage, None, None, False, None, now, None, None)
-    )
-    live = (flow_id, None, 0, 0, priority, fairness_key, weight, now, None, 0, None, graph_id, 1)
-    asked_hash = hashlib.sha256(json.dumps([workflow, state_json]).encode()).digest()
-    new = NewFlow(flow, live, idempotency_key=asked.idempotency_key, idempotency_hash=asked_hash)
-    made = context.writer.run(lambda: context.store.create([new])).result()
+    context.port.check_input(graph_id, row[3])
+    asked_hash = hashlib.sha256(json.dumps([workflow, row[3]]).encode()).digest()
+    new = unowned(row, asked.idempotency_key, asked_hash)
+    made = yield from settled(context.port.write(lambda: context.store.create([new])))
     if isinstance(made, Fenced):
         raise ended("the flow was created")
-    context.poke()
+    context.port.poke()
     return context.key_of(made[0].flow_id)
 
 
-def _refused(message: str) -> Exception:
+def refused(message: str) -> Exception:
+    """What to raise for a flow that was not stored."""
     if message.startswith("the engine was shut down"):
         return ended("the flow was created; nothing of it was stored")
     return Invalid(f"the database refuses the flow: {message}; nothing was stored")

@@ -78,7 +78,8 @@ def _decode(cursor: str | None) -> bytes | None:
 
 def _summary(context: Context, row: OutcomeRow) -> FlowSummary:
     created_at, updated_at = instant(row.created_at), instant(row.updated_at)
-    assert created_at is not None and updated_at is not None
+    assert created_at is not None
+    assert updated_at is not None
     key = context.key_of(row.flow_id)
     forked = None
     if row.forked_from is not None:

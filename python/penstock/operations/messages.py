@@ -9,6 +9,7 @@ from typing import Any
 
 from penstock.errors import Conflict, Invalid, NotFound, PenstockError, WaitTimeout
 from penstock.operations.context import Context, Deadline, ended, unknown_flow
+from penstock.operations.operation import Operation, Until, settled
 from penstock.operations.wait import seconds
 from penstock.options import Duration
 from penstock.store.rows import Ended, Sent
@@ -16,7 +17,7 @@ from penstock.store.rows import Ended, Sent
 _REFUSALS: dict[str, type[PenstockError]] = {"conflict": Conflict, "invalid": Invalid, "not_found": NotFound}
 
 
-def ask(context: Context, key: str, kind: str, body: Mapping[str, Any], timeout: Duration) -> None:
+def ask(context: Context, key: str, kind: str, body: Mapping[str, Any], timeout: Duration) -> Operation[None]:
     """Send a message and wait for the owner's verdict on it.
 
     Raises:
@@ -29,12 +30,12 @@ def ask(context: Context, key: str, kind: str, body: Mapping[str, Any], timeout:
     flow_id = context.flow_id(key)
     _check_addressee(context, key, flow_id, kind)
     text = json.dumps(body, allow_nan=False, separators=(",", ":"))
-    sent = context.writer.run(partial(context.store.send, flow_id, kind, text)).result()
+    sent = yield from settled(context.port.write(partial(context.store.send, flow_id, kind, text)))
     if sent is None:
         raise unknown_flow(key)
     if isinstance(sent, Ended):
         raise _too_late(kind, key, sent.status)
-    _await_verdict(context, key, flow_id, kind, sent, deadline)
+    yield from _await_verdict(context, key, flow_id, kind, sent, deadline)
 
 
 def _check_addressee(context: Context, key: str, flow_id: bytes, kind: str) -> None:
@@ -48,14 +49,15 @@ def _check_addressee(context: Context, key: str, flow_id: bytes, kind: str) -> N
 
 def _await_verdict(
     context: Context, key: str, flow_id: bytes, kind: str, sent: Sent, deadline: Deadline
-) -> None:
+) -> Operation[None]:
     message = (flow_id, sent.seq)
     waiter = context.waiters.verdicts.add(message)
-    context.poke()
+    context.port.poke()
     try:
-        if not waiter.wait(deadline.left()):
+        if not (yield Until(waiter, deadline.left())):
             raise WaitTimeout(
-                f"{kind} of flow {key} was not answered in time; message {sent.seq} stands and will be",
+                f"{kind} of flow {key} was not answered in time; message {sent.seq} stands and will be"
+                + context.port.absence(),
                 flow_key=key,
             )
     finally:

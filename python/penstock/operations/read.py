@@ -93,7 +93,12 @@ def open_interrupts(context: Context, root_id: bytes, flow_id: bytes) -> tuple[O
             break
     is_root = root_id == flow_id
     mine = [row for row in found if is_root or row.flow_id == flow_id]
-    return tuple(_open_interrupt(context, row) for row in sorted(mine, key=lambda row: row.created_at))
+    return tuple(_open_interrupt(context, row) for row in sorted(mine, key=_age))
+
+
+def _age(row: InterruptRow) -> tuple[bytes, int]:
+    """The order in which a resume that names none takes them: by the instant in the id, then by step."""
+    return row.interrupt_id[:6], row.step
 
 
 def error_info(error: Mapping[str, Any] | None) -> ErrorInfo | None:
@@ -119,7 +124,15 @@ def _replay(context: Context, key: str, number: int | None = None) -> tuple[Load
     if definition is None:
         raise NotFound(f"the graph of flow {key} is not in the database; restore the table of graphs")
     journal = context.store.journal(flow_id)
-    told = read_flow(definition, key, row.input, row.created_at, journal, context.store.now(), number)
+    told = read_flow(
+        definition,
+        key=key,
+        input=row.input,
+        created_at=row.created_at,
+        rows=journal,
+        now_ms=context.store.now(),
+        step=number,
+    )
     return row, json.loads(told)
 
 

@@ -9,6 +9,7 @@ from penstock.errors import Invalid
 from penstock.graph import Graph
 from penstock.operations.context import Context
 from penstock.operations.create import State
+from penstock.operations.operation import Operation
 from penstock.operations.wait import run
 from penstock.options import Duration
 
@@ -22,7 +23,7 @@ def run_task(
     state: State | None,
     timeout: Duration | None,
     options: Mapping[str, Any],
-) -> Outcome:
+) -> Operation[Outcome]:
     """Run a flow whose graph is one node, and wait for it. Its workflow is called `task:NAME`."""
     name = task if isinstance(task, str) else getattr(task, "__penstock_task__", None)
     if not isinstance(name, str):
@@ -30,5 +31,5 @@ def run_task(
     workflow = f"task:{name}"
     if name not in context.task_graphs:
         graph = Graph(workflow).node(name, name).entry(name)
-        context.task_graphs[name] = context.publish(workflow, graph.definition())
-    return run(context, workflow, state, timeout, options)
+        context.task_graphs[name] = context.port.publish(workflow, graph.definition())
+    return (yield from run(context, workflow, state, timeout, options))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.app import App
 from penstock.errors import Invalid
 from penstock.operations.context import Context
+from penstock.operations.port import EnginePort
 from penstock.options import INT32, Duration, duration_ms
 from penstock.runtime.loop import AnyPool, PoolMaker
 from penstock.runtime.replica import Replica
@@ -19,7 +20,10 @@ from penstock.workers.spec import AppSpec
 if TYPE_CHECKING:
     from penstock.host import GraphLoader, TaskExecutor
 
-_SHARD = 1
+#: The number of the one shard.
+SHARD = 1
+# Workers of a start that failed have nothing to do: they end at once when asked.
+_GIVE_UP_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +67,11 @@ class Settings:
         Raises:
             Invalid: The message names the argument, the value and the way out.
         """
-        if not isinstance(url, str):
-            raise Invalid(f"url is {url!r}: give a SQLAlchemy URL, such as 'sqlite:///flows.db'")
+        check_url(url)
         for what, value, least in (("workers", workers, 0), ("threads", threads, 1), ("room", room, 1)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise Invalid(f"{what} is {value!r}: give an integer of at least {least}")
-        if isinstance(default_priority, bool) or not isinstance(default_priority, int):
-            raise Invalid(f"default_priority is {default_priority!r}: give an integer")
-        if default_priority not in INT32:
-            raise Invalid(f"default_priority is {default_priority!r}: it must fit into 32 bits")
+        check_priority(default_priority)
         if executor is not None and workers > 0:
             raise Invalid("an executor runs its tasks in this process: leave out workers")
         found, spec = _find_app(app, executor, workers)
@@ -94,8 +94,7 @@ class Settings:
     @property
     def shown_url(self) -> str:
         """The URL without its password."""
-        head, at, tail = self.url.rpartition("@")
-        return f"{head.rpartition(':')[0]}:***@{tail}" if at else self.url
+        return without_password(self.url)
 
     def pool_maker(self) -> PoolMaker:
         """What makes the pool on the loop's thread."""
@@ -117,10 +116,10 @@ def begin(settings: Settings) -> tuple[Replica, Context]:
         EngineUnavailable: The database or the workers do not come up.
         Invalid: A graph does not compile, or needs a task that is not there.
     """
-    definitions = _definitions(settings.app)
+    definitions = definitions_of(settings.app)
     replica = Replica(
         settings.url,
-        shard=_SHARD,
+        shard=SHARD,
         name=settings.name,
         lease_ms=settings.lease_ms,
         core_options={
@@ -132,27 +131,45 @@ def begin(settings: Settings) -> tuple[Replica, Context]:
         now=settings.clock,
     )
     try:
-        # Before the writer runs: this thread is the only one that writes.
-        published = {name: replica.publish(name, definition) for name, definition in definitions.items()}
+        for definition in definitions.values():
+            replica.core.add_graph(definition)
         replica.start_workers()
-        _check_tasks(replica, published)
+        # Before the writer runs: this thread is the only one that writes.
+        for name, definition in definitions.items():
+            replica.publish(name, definition)
         replica.start()
     except BaseException:
-        replica.stop(0)
+        replica.stop(_GIVE_UP_S)
         raise
     context = Context(
-        shard=_SHARD,
+        shard=SHARD,
         store=replica.store,
         waiters=replica.waiters,
-        core=replica.core,
-        writer=replica.writer,
-        poke=replica.poller.poke,
-        publish=lambda name, definition: replica.writer.run(lambda: replica.publish(name, definition)).result(),
+        port=EnginePort(replica, settings.loader),
         default_priority=settings.default_priority,
         time_budget_ms=settings.time_budget_ms,
-        loader=settings.loader,
     )
     return replica, context
+
+
+def check_url(url: str) -> None:
+    """Refuse what is no text; what it says is the store's business."""
+    if not isinstance(url, str):
+        raise Invalid(f"url is {url!r}: give a SQLAlchemy URL, such as 'sqlite:///flows.db'")
+
+
+def check_priority(default_priority: int) -> None:
+    """Refuse a default that no flow could have."""
+    if isinstance(default_priority, bool) or not isinstance(default_priority, int):
+        raise Invalid(f"default_priority is {default_priority!r}: give an integer")
+    if default_priority not in INT32:
+        raise Invalid(f"default_priority is {default_priority!r}: it must fit into 32 bits")
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be shown."""
+    head, at, tail = url.rpartition("@")
+    return f"{head.rpartition(':')[0]}:***@{tail}" if at else url
 
 
 def _find_app(
@@ -167,29 +184,21 @@ def _find_app(
     spec = AppSpec.of(app) if isinstance(app, str) or workers > 0 else None
     if isinstance(app, str):
         assert spec is not None
-        app = _load(spec)
+        app = load_app(spec)
     return app, spec if workers > 0 else None
 
 
-def _load(spec: AppSpec) -> App:
+def load_app(spec: AppSpec) -> App:
+    """Import an app by its address."""
     try:
         return spec.load()
     except ImportError as error:
         raise Invalid(f"the app {spec.target}:{spec.attribute} cannot be imported: {error}") from error
 
 
-def _definitions(app: App | None) -> dict[str, bytes]:
+def definitions_of(app: App | None) -> dict[str, bytes]:
+    """The graphs of an app by workflow."""
     if app is None:
         return {}
     app.tasks()  # functions that stand for nodes are refused here when their names clash
     return {name: app.get_graph(name).definition() for name in app.graphs()}
-
-
-def _check_tasks(replica: Replica, published: dict[str, bytes]) -> None:
-    for workflow, graph_id in published.items():
-        missing = replica.core.missing_tasks(graph_id)
-        if missing:
-            raise Invalid(
-                f"workflow {workflow!r} needs the task {missing[0]!r}, which the workers do not have; "
-                "decorate it with @app.task, above the engine in the app's module"
-            )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import WaitTimeout
 from penstock.operations.context import Context, Deadline, ended
-from penstock.operations.create import State, create, make_row, read_options, resolve
+from penstock.operations.create import State, create, make_row, read_options, refused, resolve
+from penstock.operations.operation import Operation, Until
 from penstock.operations.read import outcome_of, read_outcome, snapshot
 from penstock.options import Duration, duration_ms
+from penstock.runtime.waiters import SHUT, Refused
 
 if TYPE_CHECKING:
     from penstock.outcome import Outcome
@@ -18,37 +20,37 @@ if TYPE_CHECKING:
 
 def run(
     context: Context, workflow: str, state: State | None, timeout: Duration | None, options: Mapping[str, Any]
-) -> Outcome:
+) -> Operation[Outcome]:
     """Create a flow and wait for it."""
     deadline = Deadline(seconds(timeout))
     asked = read_options(options)
     if asked.idempotency_key is not None:
-        return _wait(context, create(context, workflow, state, options), deadline, timeout)
+        key = yield from create(context, workflow, state, options)
+        return (yield from _wait(context, key, deadline, timeout))
     graph_id = resolve(context, workflow, asked)
     row = make_row(context, workflow, graph_id, state, asked)
-    # Announced from memory when it stops: its creation need not be waited for.
-    refused = context.waiters.created.add(row[0])
+    # Announced when it stops, or is refused: its creation need not be waited for.
     waiter = context.waiters.stopped.add(row[0])
     try:
-        context.core.create([row], watch_creation=False, watch_stop=True)
+        context.port.submit([row], is_run=True)
     except BaseException:
         context.waiters.stopped.remove(row[0], waiter)
         raise
-    finally:
-        context.waiters.created.remove(row[0], refused)
-    context.writer.wake()
-    return _finish(context, row[0], waiter, deadline, timeout)
+    values = yield from _until_stop(context, row[0], waiter, deadline, timeout)
+    if values is not None:
+        return outcome_of(context, values)
+    return (yield from _wait(context, context.key_of(row[0]), deadline, timeout))
 
 
-def wait(context: Context, key: str, timeout: Duration | None) -> Outcome:
+def wait(context: Context, key: str, timeout: Duration | None) -> Operation[Outcome]:
     """Wait until a flow has stopped."""
-    return _wait(context, key, Deadline(seconds(timeout)), timeout)
+    return (yield from _wait(context, key, Deadline(seconds(timeout)), timeout))
 
 
-def poll(context: Context, key: str, timeout: Duration) -> Outcome:
+def poll(context: Context, key: str, timeout: Duration) -> Operation[Outcome]:
     """Wait for up to `timeout`, then tell how the flow stands."""
     try:
-        return wait(context, key, timeout)
+        return (yield from wait(context, key, timeout))
     except WaitTimeout:
         return snapshot(context, key)
 
@@ -62,39 +64,52 @@ def seconds(timeout: Duration | None) -> float | None:
     return None if timeout is None else duration_ms(timeout, "timeout") / 1000
 
 
-def _wait(context: Context, key: str, deadline: Deadline, timeout: Duration | None) -> Outcome:
+def _wait(context: Context, key: str, deadline: Deadline, timeout: Duration | None) -> Operation[Outcome]:
     flow_id = context.flow_id(key)
-    waiter = context.waiters.stopped.add(flow_id)
-    # Watched before it is looked at: a stop between the two is announced.
-    context.core.watch(flow_id)
-    try:
-        outcome = read_outcome(context, key)
+    while True:
+        # Entered before it is read: a stop between the two is announced.
+        waiter = _enter(context, flow_id)
+        try:
+            outcome = read_outcome(context, key)
+        except BaseException:
+            _leave(context, flow_id, waiter)
+            raise
         if outcome.is_stopped:
             _leave(context, flow_id, waiter)
             return outcome
-    except BaseException:
-        _leave(context, flow_id, waiter)
-        raise
-    return _finish(context, flow_id, waiter, deadline, timeout)
+        if (values := (yield from _until_stop(context, flow_id, waiter, deadline, timeout))) is not None:
+            return outcome_of(context, values)
+        # It came to rest with a question, and somebody may have answered it since.
 
 
-def _finish(
+def _until_stop(
     context: Context, flow_id: bytes, waiter: Waiter, deadline: Deadline, timeout: Duration | None
-) -> Outcome:
+) -> Operation[Sequence[Any] | None]:
+    """Wait for the word that a flow stopped; None when it has to be read."""
     key = context.key_of(flow_id)
     try:
-        if not waiter.wait(deadline.left()):
-            raise WaitTimeout(f"flow {key} has not stopped within {timeout}; it goes on", flow_key=key)
+        if not (yield Until(waiter, deadline.left())):
+            raise WaitTimeout(
+                f"flow {key} has not stopped within {timeout}; it goes on{context.port.absence()}",
+                flow_key=key,
+            )
     finally:
         _leave(context, flow_id, waiter)
-    if waiter.value is not None:
-        return outcome_of(context, waiter.value)
-    outcome = read_outcome(context, key)
-    if not outcome.is_stopped:
+    if waiter.value is SHUT:
         raise ended(f"flow {key} was waited for")
-    return outcome
+    if isinstance(waiter.value, Refused):
+        raise refused(waiter.value.message)
+    values: Sequence[Any] | None = waiter.value
+    return values
+
+
+def _enter(context: Context, flow_id: bytes) -> Waiter:
+    """Wait for a flow from here on: what it does after this is announced."""
+    waiter = context.waiters.stopped.add(flow_id)
+    context.port.watch(flow_id)
+    return waiter
 
 
 def _leave(context: Context, flow_id: bytes, waiter: Waiter) -> None:
     if context.waiters.stopped.remove(flow_id, waiter):
-        context.core.unwatch(flow_id)
+        context.port.unwatch(flow_id)

@@ -21,6 +21,9 @@ class Owner(Protocol):
     def room(self) -> int:
         """How many more flows it wants to own."""
 
+    def knows_graph(self, graph_id: bytes) -> bool:
+        """Whether the graph is in memory."""
+
     def load(self, rows: list[Any], now_ms: int) -> list[tuple[bytes, str]]:
         """Take flows in by `LoadRow`; returns those that it could not replay, and why."""
 
@@ -34,7 +37,7 @@ class Claims:
         writer: Where the claim is written.
         inbox: Delivers the mail of what was loaded.
         admit: Given the id and definition of a graph that was not met before: makes it known to the core and says
-            whether this engine has all its tasks. Asked once for each graph.
+            whether this engine has all its tasks. Asked once for each graph that the core keeps in mind.
         on_fenced: Told that this replica was declared dead.
     """
 
@@ -102,7 +105,8 @@ class Claims:
         self._inbox.open([row.flow_id for row in rows if row.mail and row.flow_id not in broken])
 
     def _can_run(self, graph_id: bytes) -> bool:
-        if graph_id not in self._runnable and graph_id not in self._foreign:
+        is_forgotten = graph_id in self._runnable and not self._core.knows_graph(graph_id)
+        if is_forgotten or (graph_id not in self._runnable and graph_id not in self._foreign):
             definition = self._store.graph(graph_id)
             is_mine = definition is not None and self._admit(graph_id, definition)
             (self._runnable if is_mine else self._foreign).add(graph_id)

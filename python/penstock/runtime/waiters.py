@@ -4,23 +4,42 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from penstock._core import Report
     from penstock.store import Store
+    from penstock.store.rows import OutcomeRow
 
 K = TypeVar("K")
+
+
+class _Word(Enum):
+    SHUT = "shut"
+
+
+#: What a wait is given when the engine or client that it belongs to goes.
+SHUT: Final = _Word.SHUT
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What a wait for a flow is given that the database did not take."""
+
+    message: str
 
 
 class Waiter:
     """One caller's wait. Set once; what it was set to stays."""
 
-    __slots__ = ("_done", "value")
+    __slots__ = ("_callback", "_done", "value")
 
     def __init__(self) -> None:
         self._done = threading.Lock()
         self._done.acquire()
+        self._callback: Callable[[], None] | None = None
         self.value: Any = None
 
     def set(self, value: Any) -> None:
@@ -28,6 +47,18 @@ class Waiter:
         if self._done.locked():
             self.value = value
             self._done.release()
+            if self._callback is not None:
+                self._callback()
+
+    def on_set(self, callback: Callable[[], None]) -> None:
+        """Have *callback* called once it is set, at once when it is: by the thread that sets it, perhaps twice.
+
+        In place of `wait`, for a caller that has no thread to spend.
+        """
+        # Stored before the look, as `set` releases before it reads: one of the two sees the other.
+        self._callback = callback
+        if not self._done.locked():
+            callback()
 
     def wait(self, timeout: float | None) -> bool:
         """Wait up to *timeout* seconds; False when nothing came."""
@@ -72,7 +103,7 @@ class Board(Generic[K]):
             return list(self._waiters)
 
     def close(self, value: Any) -> None:
-        """Wake everybody with the same word."""
+        """Wake everybody with the same value."""
         for key in self.keys():
             self.announce(key, value)
 
@@ -84,7 +115,7 @@ class Waiters:
     for all.
     """
 
-    def __init__(self, store: Store, owned: Callable[[Collection[bytes]], Collection[bytes]]) -> None:
+    def __init__(self, store: Store, owned: Callable[[Sequence[bytes]], Collection[bytes]]) -> None:
         """Make empty boards.
 
         Args:
@@ -103,6 +134,7 @@ class Waiters:
             self.created.announce(flow_id, None)
         for flow_id, message in report.refused:
             self.created.announce(flow_id, message)
+            self.stopped.announce(flow_id, Refused(message))
         for row in report.stopped:
             self.stopped.announce(row[0], row)
         for flow_id in report.rests:
@@ -113,25 +145,51 @@ class Waiters:
         """Whether somebody waits for an answer to a message."""
         return bool(self.verdicts.keys())
 
-    def tick(self) -> None:
-        """Look into the database for what memory does not tell. The poller's thread."""
-        self._look_for_verdicts(self.verdicts.keys())
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits for anything that a look into the database could find."""
+        return not self.verdicts.keys() and not self.stopped.keys()
+
+    def tick(self) -> int:
+        """Look into the database for what memory does not tell; how much was found. The poller's thread."""
+        found = self._look_for_verdicts(self.verdicts.keys())
         waited = self.stopped.keys()
         if waited:
-            self._look_for_stops([key for key in waited if key not in set(self._owned(waited))])
+            owned = set(self._owned(waited))
+            found += self._look_for_stops([key for key in waited if key not in owned])
+        return found
 
-    def _look_for_verdicts(self, messages: Sequence[tuple[bytes, int]]) -> None:
+    def close(self) -> None:
+        """Tell everybody that nothing will be found any more."""
+        self.created.close("the engine was shut down before the flow was stored")
+        self.stopped.close(SHUT)
+        self.verdicts.close(None)
+
+    def _look_for_verdicts(self, messages: Sequence[tuple[bytes, int]]) -> int:
         if not messages:
-            return
-        found = self._store.verdicts(messages)
-        for message in messages:
-            verdict = found.get(message)
-            if verdict is not None and verdict.answered_at is not None:
-                self.verdicts.announce(message, verdict.verdict)
+            return 0
+        answered = {
+            message: verdict.verdict
+            for message, verdict in self._store.verdicts(messages).items()
+            if verdict.answered_at is not None
+        }
+        for message, verdict in answered.items():
+            self.verdicts.announce(message, verdict)
+        return len(answered)
 
-    def _look_for_stops(self, flow_ids: Sequence[bytes]) -> None:
+    def _look_for_stops(self, flow_ids: Sequence[bytes]) -> int:
         if not flow_ids:
-            return
-        for flow_id, row in self._store.outcomes(flow_ids).items():
-            if row.status not in ("running", "paused"):
-                self.stopped.announce(flow_id, None)
+            return 0
+        rows = self._store.outcomes(flow_ids).items()
+        stopped = [(flow_id, row) for flow_id, row in rows if row.status not in ("running", "paused")]
+        for flow_id, row in stopped:
+            self.stopped.announce(flow_id, _what_stopped(row))
+        return len(stopped)
+
+
+def _what_stopped(row: OutcomeRow) -> tuple[Any, ...] | None:
+    """The same values as in `Report.stopped`; None for a flow whose state has to be read from its journal."""
+    if row.status == "interrupted":
+        return None
+    thread = row.thread_id or row.flow_id
+    return (row.flow_id, row.workflow, thread, row.status, row.output, row.error, row.cancel_reason)

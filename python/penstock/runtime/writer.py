@@ -7,13 +7,13 @@ process goes between two batches, as a transaction of its own.
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 from penstock.errors import EngineUnavailable
 from penstock.runtime.service import Service
-from penstock.store import Outage, RefusedRow, Store
+from penstock.store import LostCommits, Outage, RefusedRow, Store
 from penstock.store.batch import Batch, Fenced
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ PUT_OFF_S = 0.002
 class BatchSource(Protocol):
     """What the writer asks of the core."""
 
-    def take_batch(self, now_ms: int) -> Any | None:
+    def take_batch(self) -> Any | None:
         """Give what is ready to be written; None when nothing is."""
 
     def committed(self, batch: Any, refused_units: list[int], now_ms: int) -> Any:
@@ -46,7 +46,9 @@ class Writer(Service):
         store: Written to by this thread only.
         core: Where batches come from.
         on_committed: Told each report of the core, on this thread.
-        on_fenced: Told, on this thread, that this replica was declared dead; its batches are dropped.
+        on_fenced: Told, on this thread, that this replica was declared dead, or that the database lost what it had
+            acknowledged; the batches are dropped.
+        on_foreign: Told, on this thread, of flows that this replica does not own any more.
     """
 
     def __init__(
@@ -55,12 +57,14 @@ class Writer(Service):
         core: BatchSource,
         on_committed: Callable[[Any], None],
         on_fenced: Callable[[Fenced], None],
+        on_foreign: Callable[[Sequence[bytes]], None] = lambda flow_ids: None,
     ) -> None:
         super().__init__("penstock-writer")
         self._store = store
         self._core = core
         self._on_committed = on_committed
         self._on_fenced = on_fenced
+        self._on_foreign = on_foreign
         # Taken from the core and not committed yet; only the writer's thread looks at it.
         self._batches: deque[Batch] = deque()
         self._jobs_lock = threading.Lock()
@@ -116,7 +120,7 @@ class Writer(Service):
 
     def _commit_next(self) -> float | None:
         if not self._batches:
-            batch = self._core.take_batch(self._store.now())
+            batch = self._core.take_batch()
             if batch is None:
                 return None
             self._batches.append(batch)
@@ -126,11 +130,16 @@ class Writer(Service):
         except RefusedRow as refusal:
             self._isolate(batch, refusal)
             return 0
+        except LostCommits as loss:
+            _log.critical("%s", loss)
+            answer = Fenced(self._store.replica_id)
         if isinstance(answer, Fenced):
             self._batches.clear()
             self._on_fenced(answer)
             return None
         self._batches.popleft()
+        if answer.foreign:
+            self._on_foreign(answer.foreign)
         self._on_committed(self._core.committed(batch, list(answer.refused), self._store.now()))
         return PUT_OFF_S if answer.refused else 0
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 
 from penstock.errors import Conflict
 from penstock.store.batch import FLOW_COLUMNS, JOURNAL_COLUMNS, LIVE_COLUMNS, Row
@@ -24,6 +25,10 @@ def create_flows(conn: Connection, new: Sequence[NewFlow], insert: Insert) -> li
     Raises:
         Conflict: A key is taken: by a flow that was asked otherwise, by another turn, or by an unfinished flow.
     """
+    if len(new) > 1 and not any(
+        flow.idempotency_key or flow.business_key or flow.is_next_turn for flow in new
+    ):
+        return _insert_all(conn, new)
     return [_create(conn, flow, insert) for flow in new]
 
 
@@ -63,6 +68,20 @@ def _find_same(conn: Connection, new: NewFlow) -> Created | None:
             "use a key of its own for each thing asked."
         )
     return Created(bytes(row[0]), is_new=False)
+
+
+def _insert_all(conn: Connection, new: Sequence[NewFlow]) -> list[Created]:
+    """Insert flows without keys of the user's: a statement a table, whatever their number."""
+    values = [_values(conn, flow) for flow in new]
+    try:
+        conn.execute(sa.insert(flows), values)
+    except IntegrityError as error:
+        raise _conflict(new[0], values[0]) from error
+    conn.execute(sa.insert(live), [_named(LIVE_COLUMNS, flow.live) for flow in new])
+    events = [_named(JOURNAL_COLUMNS, event) for flow in new for event in flow.journal]
+    if events:
+        conn.execute(sa.insert(journal), events)
+    return [Created(flow.row[0], is_new=True) for flow in new]
 
 
 def _values(conn: Connection, new: NewFlow) -> dict[str, Any]:

@@ -50,4 +50,6 @@ def _process_start(pid: int | None = None) -> int:
     except OSError:
         return 0
     # The name stands in parentheses and may itself hold spaces and parentheses.
-    return int(stat.rpartition(")")[2].split()[_START_TIME_FIELD])
+    fields = stat.rpartition(")")[2].split()
+    # A process that has ended and was not waited for yet still has an entry.
+    return 0 if fields[0] == "Z" else int(fields[_START_TIME_FIELD])

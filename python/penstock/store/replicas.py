@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from penstock.store.identity import this_process
+from penstock.store.identity import ProcessIdentity, this_process
 from penstock.store.rows import ReplicaRow
 from penstock.store.tables import leases, live, replicas
 
@@ -58,6 +58,24 @@ def is_alive(conn: Connection, replica_id: int) -> bool:
         .with_for_update(read=True, key_share=True)
     )
     return conn.execute(statement).first() is not None
+
+
+def has_lease(conn: Connection, now: int) -> bool:
+    """Tell whether a replica that nobody declared dead has a lease past *now*; a handful of rows."""
+    statement = (
+        sa.select(replicas.c.replica_id)
+        .join(leases, leases.c.replica_id == replicas.c.replica_id)
+        .where(replicas.c.dead_at.is_(None), leases.c.lease_until > now)
+        .limit(1)
+    )
+    return conn.execute(statement).first() is not None
+
+
+def read_processes(conn: Connection) -> list[ProcessIdentity]:
+    """Read in which processes the replicas are that nobody declared dead."""
+    columns = [replicas.c[name] for name in ProcessIdentity._fields]
+    rows = conn.execute(sa.select(*columns).where(replicas.c.dead_at.is_(None)))
+    return [ProcessIdentity(*row) for row in rows]
 
 
 def read_owned(conn: Connection, replica_id: int) -> dict[bytes, int]:

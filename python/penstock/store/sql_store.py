@@ -12,6 +12,7 @@ from penstock.store import creation, flows, graphs, inbox, interrupts, journal, 
 from penstock.store.batch import Fenced
 from penstock.store.clock import Clock, wall_clock_ms
 from penstock.store.flows import JsonQueries
+from penstock.store.migrations import check_schema
 from penstock.store.rows import (
     Created,
     FlowFilter,
@@ -60,6 +61,11 @@ class SqlStore(ABC):
         """The shard's clock in milliseconds since 1970; never goes back."""
         return self._clock.now()
 
+    def attach(self) -> None:
+        """Check that the schema is there and of this version."""
+        with self._reading() as conn:
+            check_schema(conn)
+
     def renew_lease(self, lease_ms: int) -> bool:
         """Put off the instant at which others may declare this replica dead."""
         with self._writing() as conn:
@@ -82,6 +88,11 @@ class SqlStore(ABC):
         """Delete inbox rows answered long ago."""
         with self._writing() as conn:
             return inbox.delete_answered(conn, self.now(), limit)
+
+    def has_living_replica(self) -> bool:
+        """Tell whether anybody's lease holds."""
+        with self._reading() as conn:
+            return replicas.has_lease(conn, self.now())
 
     def declare_dead(self) -> list[int]:
         """Nobody: where one engine holds the database there are no others."""

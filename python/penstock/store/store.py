@@ -43,6 +43,10 @@ class Store(Protocol):
     def replica_id(self) -> int:
         """The id of the last `register`; 0 before it."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several engines may use the database at once."""
+
     def now(self) -> int:
         """The shard's clock in milliseconds since 1970; never goes back. Any thread."""
 
@@ -63,6 +67,13 @@ class Store(Protocol):
         Raises:
             EngineUnavailable: Another engine holds the database, a replica of this name lives, or the database cannot
                 be reached.
+        """
+
+    def attach(self) -> None:
+        """Check that the schema is there, for a process that reads, creates and sends but never registers.
+
+        Raises:
+            EngineUnavailable: No engine has used this database yet, or its schema is of another version.
         """
 
     def leave(self) -> int:
@@ -126,7 +137,7 @@ class Store(Protocol):
         """Release flows that this replica cannot run after all; they keep their place among the ready."""
 
     def create(self, flows: Sequence[NewFlow]) -> list[Created] | Fenced:
-        """Insert flows, all or none.
+        """Insert flows, all or none; without a fence where there is no replica, as nobody then owns them.
 
         Raises:
             Conflict: An idempotency key names a flow that was asked otherwise, a turn of a thread is taken, or an
@@ -143,6 +154,9 @@ class Store(Protocol):
         """Delete up to *limit* inbox rows answered more than ten minutes ago and return how many."""
 
     # --- reads ---
+
+    def has_living_replica(self) -> bool:
+        """Tell whether an engine may be alive; False only when there is none for certain, or none's lease holds."""
 
     def replicas(self) -> list[ReplicaRow]:
         """Read all replicas, the dead whom flows still name too."""

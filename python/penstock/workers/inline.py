@@ -79,7 +79,7 @@ class InlinePool:
         self._channel.close()
         self._bury(worker, WorkerExit(None, None, f"its threads were given up: {why}"))
 
-    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 - it bounds a part, then kills
+    async def stop(self, timeout: float) -> None:
         """Let the threads finish what they have; after `timeout` seconds they are left alone."""
         self._is_stopping = True
         if self._channel is None:

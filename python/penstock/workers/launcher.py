@@ -81,7 +81,7 @@ class ZygoteProcess:
         """Give an order; False when the zygote is gone."""
         return self._is_open and self._control.send(message, *descriptors)
 
-    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 - it bounds a part, then kills
+    async def stop(self, timeout: float) -> None:
         """Close the control socket, whereupon it ends, and reap it."""
         self._is_up = False
         self._close()

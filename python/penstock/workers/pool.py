@@ -110,7 +110,7 @@ class Pool:
             known.why = why
             self._zygote.send({"kind": "kill", "worker": worker})
 
-    async def stop(self, timeout: float) -> None:  # noqa: ASYNC109 - it bounds a part, then kills
+    async def stop(self, timeout: float) -> None:
         """Let all workers finish what they have and end them; after `timeout` seconds they are killed."""
         self._is_stopping = True
         if self._retry is not None:
@@ -143,7 +143,7 @@ class Pool:
         zygote = ZygoteProcess(self._loop, self._boot, self._on_report, self._on_zygote_gone)
         ready = await zygote.start()
         self._zygote = zygote
-        self._table = TaskTable(ready["tasks"])
+        self._table = TaskTable.of_report(ready["tasks"])
         if ready["threads"]:
             log.warning(
                 "the import of %s left threads, so each worker imports it anew instead of being forked: %s",

@@ -9,10 +9,15 @@ mod commit;
 mod dispatch;
 mod graphs;
 mod mail;
+mod needs;
 mod park;
+mod refuse;
+mod rejoin;
+mod release;
 mod settle;
+mod sweep;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -25,9 +30,16 @@ use crate::lru::Lru;
 use crate::scheduler::{Scheduler, SlotOptions, TaskKind, Timers};
 use crate::wire::{FrameReader, FrameWriter};
 
-pub use admit::{input_state, LoadedFlow};
+pub use admit::{input_state, new_state, LoadedFlow};
 pub use commit::{Report, Stopped};
 pub use mail::{Mail, MAIL_KINDS};
+pub use needs::Needs;
+
+/// How long a released flow stays in memory unused.
+const RELEASED_TTL_MS: u64 = 600_000;
+
+/// Longest event, and longest input of a flow, unless an engine is told otherwise.
+pub const MAX_EVENT_BYTES: usize = 16 << 20;
 
 /// A live flow's place in memory; not reused while anything refers to it.
 pub type Serial = u32;
@@ -67,7 +79,7 @@ impl Default for Options {
             room: 2_048,
             time_budget_ms: 120_000,
             release_after_ms: 5_000,
-            max_event_bytes: 16 << 20,
+            max_event_bytes: MAX_EVENT_BYTES,
             snapshot_bytes: 256 << 10,
             threads: 1,
             lru_entries: 4_096,
@@ -100,9 +112,12 @@ pub(crate) struct Kept {
     pub step: u64,
     pub happening: Happening,
     pub ran: Ran,
+    /// The database refused what it was, and it became an error.
+    pub is_condemned: bool,
 }
 
 /// What is known of an attempt beside its result.
+#[expect(clippy::struct_field_names, reason = "named as the column")]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Ran {
     pub worker: Option<u32>,
@@ -111,6 +126,10 @@ pub(crate) struct Ran {
 }
 
 /// A flow this engine owns.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "a stop or a release that is under way can be rolled back too"
+)]
 pub(crate) struct Live {
     pub about: NewFlow,
     pub entry: Arc<GraphEntry>,
@@ -134,18 +153,35 @@ pub(crate) struct Live {
     pub journal_bytes: usize,
     pub snapshot_len: usize,
     pub is_releasing: bool,
+    /// With many steps: when it may next be asked whether they all wait.
+    pub look_again_at: i64,
     pub is_stopping: bool,
     /// Rolled back: waits to be loaded again.
     pub is_reloading: bool,
-    /// A row of it was refused: one event a batch until everything kept is settled.
-    pub is_careful: bool,
+    /// A committed event will set `crashes` to 0.
+    pub is_calming: bool,
+    /// Refusals since its last commit; above 0 whatever is written of it goes alone.
+    pub refusals: u32,
+    /// Messages whose effect the database refused: they get that as their verdict.
+    pub blamed_mail: FxHashSet<i64>,
 }
+
+impl Live {
+    fn has_unread_mail(&self) -> bool {
+        self.seen == UNREAD
+    }
+}
+
+/// What an owner has seen of mail that it must read first: equal to no number of messages.
+const UNREAD: i64 = -1;
 
 pub(crate) struct Running {
     pub flow: Serial,
     pub step: u64,
     pub worker: u32,
     pub queued_ms: i64,
+    /// Whether the worker was told; a guarded step waits for its `started` event first.
+    pub is_sent: bool,
 }
 
 pub(crate) struct Worker {
@@ -160,11 +196,14 @@ pub(crate) enum Timer {
     Delay(Serial, u64),
     /// A call's due instant: a sleep is over, an interrupt or a signal lapses.
     Call(Serial, u64, u32),
+    /// Whether the flow can be released now.
+    Rest(Serial),
 }
 
 pub(crate) struct Released {
     pub flow: Flow,
     pub claims: i64,
+    pub handled: i64,
     pub journal_bytes: usize,
     pub snapshot_len: usize,
 }
@@ -173,10 +212,11 @@ pub(crate) struct Released {
 pub struct Engine {
     options: Options,
     random: Random,
-    by_id: FxHashMap<[u8; 32], Arc<GraphEntry>>,
-    by_workflow: FxHashMap<String, [u8; 32]>,
+    graphs: graphs::Graphs,
     tasks: FxHashMap<Arc<str>, u32>,
-    known_tasks: BTreeSet<String>,
+    known_tasks: BTreeMap<String, TaskKind>,
+    /// What tasks are sent of the state, by interned task; the others everything.
+    needs: FxHashMap<u32, Needs>,
     /// Set when every task name will do, as with a host's executor.
     default_kind: Option<TaskKind>,
     flows: FxHashMap<Serial, Live>,
@@ -188,10 +228,18 @@ pub struct Engine {
     scheduler: Scheduler,
     timers: Timers<Timer>,
     released: Lru<FlowId, Released>,
+    /// Released flows of which `remembers` has said that their journal need not be read.
+    promised: FxHashMap<FlowId, Released>,
     running: FxHashMap<u64, Running>,
     next_dispatch: u64,
+    /// Guarded steps whose `started` event is committed: they go with the next frames, unless they are cancelled.
+    to_send: Vec<u64>,
     workers: FxHashMap<u32, Worker>,
     pending: VecDeque<Building>,
+    /// Flows with rows in the batch that was handed out, or in a part of it, not answered yet.
+    in_flight: FxHashSet<FlowId>,
+    /// Flows that were rolled back and are not reported yet.
+    reloads: FxHashSet<FlowId>,
     next_batch: u64,
     ticket: u64,
     report: Report,
@@ -200,31 +248,34 @@ pub struct Engine {
 impl Engine {
     /// An engine that holds nothing.
     pub fn new(options: Options, random: Random) -> Self {
-        let slots = SlotOptions { threads: options.threads, ..SlotOptions::default() };
-        let released = Lru::new(options.lru_entries, options.lru_bytes, 600_000);
+        let released = released_flows(&options);
         Self {
-            options,
             random,
-            by_id: FxHashMap::default(),
-            by_workflow: FxHashMap::default(),
+            graphs: graphs::Graphs::new(),
             tasks: FxHashMap::default(),
-            known_tasks: BTreeSet::new(),
+            known_tasks: BTreeMap::new(),
+            needs: FxHashMap::default(),
             default_kind: None,
             flows: FxHashMap::default(),
             index: FxHashMap::default(),
             next_serial: 1,
             watched: FxHashSet::default(),
             creating: FxHashSet::default(),
-            scheduler: Scheduler::new(slots),
+            scheduler: Scheduler::new(slots(&options)),
             timers: Timers::new(),
             released,
+            promised: FxHashMap::default(),
             running: FxHashMap::default(),
             next_dispatch: 1,
+            to_send: Vec::new(),
             workers: FxHashMap::default(),
             pending: VecDeque::new(),
+            in_flight: FxHashSet::default(),
+            reloads: FxHashSet::default(),
             next_batch: 1,
             ticket: 0,
             report: Report::default(),
+            options,
         }
     }
 
@@ -238,6 +289,14 @@ impl Engine {
         (self.flows.len(), self.scheduler.ready_len(), self.running.len())
     }
 
+    /// How many entries it holds on behalf of flows, in whatever place: 0 when every flow has ended.
+    pub fn entries(&self) -> usize {
+        let rows = self.pending.iter().filter(|building| !building.is_empty()).count() + self.in_flight.len();
+        let steps = self.scheduler.ready_len() + self.scheduler.running_len() + self.running.len();
+        let flows = self.flows.len() + self.index.len() + self.reloads.len() + self.promised.len();
+        rows + steps + flows + self.timers.len() + self.watched.len() + self.creating.len()
+    }
+
     /// The flows it owns.
     pub fn owned(&self) -> Vec<FlowId> {
         self.index.keys().copied().collect()
@@ -246,6 +305,11 @@ impl Engine {
     /// Which of these flows it owns.
     pub fn owned_of(&self, flows: &[FlowId]) -> Vec<FlowId> {
         flows.iter().filter(|flow| self.index.contains_key(*flow)).copied().collect()
+    }
+
+    /// The id under which it writes.
+    pub fn replica(&self) -> i64 {
+        self.options.replica
     }
 
     /// How many flows it wants to own at most.
@@ -272,6 +336,10 @@ impl Engine {
         if group.is_empty() {
             return;
         }
+        if group.flows().any(|flow| self.is_suspect(flow)) {
+            self.pending.push_back(Building::alone(group));
+            return;
+        }
         match self.pending.back_mut() {
             Some(building) if building.has_room(&group) => building.push(group),
             _ => {
@@ -296,6 +364,17 @@ impl Engine {
         let max_event_bytes = self.options.max_event_bytes;
         Some(decide(live, &mut Context { now_ms, seed, max_event_bytes, new_id: &mut make }))
     }
+}
+
+/// What is due while a flow is being released waits so long for the answer.
+const RELEASING_MS: i64 = 100;
+
+fn slots(options: &Options) -> SlotOptions {
+    SlotOptions { threads: options.threads, ..SlotOptions::default() }
+}
+
+fn released_flows(options: &Options) -> Lru<FlowId, Released> {
+    Lru::new(options.lru_entries, options.lru_bytes, RELEASED_TTL_MS)
 }
 
 /// An instant for the clocks of timers and caches, which know no time before 1970.

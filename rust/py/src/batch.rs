@@ -1,36 +1,24 @@
-//! A batch as rows for `executemany`, and the report after its commit.
+//! A batch as rows for `executemany`.
 
 use std::sync::{Mutex, PoisonError};
 
 use penstock_core::batch::{self, Item, Op};
-use penstock_core::engine;
-use penstock_core::ids::FlowId;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use pyo3::IntoPyObjectExt;
 use rustc_hash::FxHashSet;
 
-/// Version of the journal that this engine writes.
-const FORMAT: i64 = 1;
+use crate::row::{id, row, Rows};
+
+/// Version of the journal that this build writes.
+const JOURNAL_FORMAT: i64 = 1;
 
 /// What one commit carries. Used up by `Core.committed`.
 #[pyclass(frozen, module = "penstock._core")]
 pub struct Batch {
     batch: Mutex<Option<batch::Batch>>,
     replica: i64,
-}
-
-type Rows<'py> = PyResult<Bound<'py, PyList>>;
-
-macro_rules! row {
-    ($py:expr; $($value:expr),+ $(,)?) => {
-        pyo3::types::PyTuple::new($py, [$($value.into_bound_py_any($py)?),+])?.into_any()
-    };
-}
-
-fn id<'py>(py: Python<'py>, id: &FlowId) -> Bound<'py, PyBytes> {
-    PyBytes::new(py, id)
 }
 
 impl Batch {
@@ -110,7 +98,7 @@ impl Batch {
             Ok(Some(row![py;
                 id(py, &flow.id), create.owner, create.claims, 0, flow.priority, &flow.fairness_key,
                 flow.fairness_weight, flow.created_at, None::<i64>, 0, None::<i64>, PyBytes::new(py, &flow.graph),
-                FORMAT,
+                JOURNAL_FORMAT,
             ]))
         })
     }
@@ -206,8 +194,8 @@ impl Batch {
     }
 
     #[getter]
-    fn outbox<'py>(&self, py: Python<'py>) -> Bound<'py, PyList> {
-        PyList::empty(py)
+    fn outbox<'py>(&self, py: Python<'py>) -> Rows<'py> {
+        self.rows(py, |_| Ok(None))
     }
 
     fn arrays<'py>(&self, py: Python<'py>) -> PyResult<crate::batch_arrays::Parameters<'py>> {
@@ -237,75 +225,8 @@ impl Batch {
     }
 }
 
-/// What has to be done after a commit.
-#[pyclass(frozen, module = "penstock._core")]
-pub struct Report {
-    report: engine::Report,
-}
-
-impl Report {
-    /// Wraps the core's.
-    pub fn new(report: engine::Report) -> Self {
-        Self { report }
-    }
-}
-
-fn ids<'py>(py: Python<'py>, ids: &[FlowId]) -> Vec<Bound<'py, PyBytes>> {
-    ids.iter().map(|flow| id(py, flow)).collect()
-}
-
-#[pymethods]
-impl Report {
-    #[getter]
-    fn created<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
-        ids(py, &self.report.created)
-    }
-
-    #[getter]
-    fn stopped<'py>(&self, py: Python<'py>) -> Rows<'py> {
-        let rows = PyList::empty(py);
-        for stop in &self.report.stopped {
-            rows.append(row![py;
-                id(py, &stop.flow), &stop.workflow, id(py, &stop.thread), stop.status, &stop.output, &stop.error,
-                &stop.cancel_reason,
-            ])?;
-        }
-        Ok(rows)
-    }
-
-    #[getter]
-    fn rests<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
-        ids(py, &self.report.rests)
-    }
-
-    #[getter]
-    fn mail<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
-        ids(py, &self.report.mail)
-    }
-
-    #[getter]
-    fn reload<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyBytes>> {
-        ids(py, &self.report.reload)
-    }
-
-    #[getter]
-    fn refused<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, &str)> {
-        self.report.refused.iter().map(|(flow, message)| (id(py, flow), message.as_str())).collect()
-    }
-
-    #[getter]
-    fn broken<'py>(&self, py: Python<'py>) -> Vec<(Bound<'py, PyBytes>, &str)> {
-        self.report.broken.iter().map(|(flow, message)| (id(py, flow), message.as_str())).collect()
-    }
-
-    #[getter]
-    fn released(&self) -> usize {
-        self.report.released
-    }
-}
-
 /// Adds this file's names to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<Batch>()?;
-    module.add_class::<Report>()
+    module.add("JOURNAL_FORMAT", JOURNAL_FORMAT)?;
+    module.add_class::<Batch>()
 }

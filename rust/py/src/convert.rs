@@ -4,10 +4,10 @@ use penstock_core::batch::NewFlow;
 use penstock_core::engine::LoadedFlow;
 use penstock_core::error::Result;
 use penstock_core::flow::{Event, EventBody};
+use penstock_core::ids::FlowId;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use crate::error::to_py;
 use crate::ids::id_of;
 
 /// A field of a tuple.
@@ -56,8 +56,17 @@ pub fn new_flow(row: &Bound<'_, PyTuple>) -> PyResult<NewFlow> {
 
 type EventRow = (i64, i64, String, String, i64, i64, String);
 
-/// A claimed flow, in the order of the store's `LoadRow`.
-pub fn loaded_flow(row: &Bound<'_, PyTuple>, time_budget_ms: i64) -> PyResult<LoadedFlow> {
+/// A claimed flow as the database has it, its journal not read yet.
+pub struct Claimed {
+    about: NewFlow,
+    claims: i64,
+    crashes: i64,
+    mail: i64,
+    journal: Vec<EventRow>,
+}
+
+/// In the order of the store's `LoadRow`.
+pub fn claimed_flow(row: &Bound<'_, PyTuple>, time_budget_ms: i64) -> PyResult<Claimed> {
     let flow = id(row, 0)?;
     let parent = match (field::<Option<Vec<u8>>>(row, 7)?, field::<Option<u64>>(row, 8)?) {
         (Some(parent), Some(step)) => Some((id_of(&parent)?, step)),
@@ -83,17 +92,33 @@ pub fn loaded_flow(row: &Bound<'_, PyTuple>, time_budget_ms: i64) -> PyResult<Lo
         turn: 1,
         tags: None,
     };
-    let rows: Vec<EventRow> = field(row, 20)?;
-    let journal_bytes = rows.iter().filter(|row| row.3 != "snapshot").map(|row| row.6.len()).sum();
-    let events = rows.iter().map(event).collect::<Result<_>>().map_err(to_py)?;
     let (claims, crashes, mail) = (field(row, 1)?, field(row, 2)?, field(row, 3)?);
-    Ok(LoadedFlow { about, claims, crashes, mail, events, journal_bytes })
+    Ok(Claimed { about, claims, crashes, mail, journal: field(row, 20)? })
+}
+
+impl Claimed {
+    /// The flow's id.
+    pub fn id(&self) -> FlowId {
+        self.about.id
+    }
+
+    /// The flow with its journal read.
+    ///
+    /// # Errors
+    /// `corrupt` when a row is no event.
+    pub fn replayable(self) -> Result<LoadedFlow> {
+        let journal_bytes =
+            self.journal.iter().filter(|row| row.3 != "snapshot").map(|row| row.6.len()).sum();
+        let events = self.journal.iter().map(event).collect::<Result<_>>()?;
+        let Self { about, claims, crashes, mail, .. } = self;
+        Ok(LoadedFlow { about, claims, crashes, mail, events, journal_bytes })
+    }
 }
 
 fn event((ord, step, _, name, attempt, at, body): &EventRow) -> Result<Event> {
     Ok(Event {
-        ord: ord.cast_unsigned(),
-        step: step.cast_unsigned(),
+        ord: *ord as u64,
+        step: *step as u64,
         attempt: *attempt as u32,
         at: *at,
         body: EventBody::from_json(name, body)?,

@@ -2,37 +2,36 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use penstock_core::engine::{Engine, Mail, Options};
+use penstock_core::engine::{Engine, Mail, Needs, Options};
 use penstock_core::error::{Error, Result};
 use penstock_core::scheduler::TaskKind;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
-use crate::batch::{Batch, Report};
-use crate::convert::{loaded_flow, new_flow};
+use crate::batch::Batch;
+use crate::convert::{claimed_flow, new_flow};
 use crate::enter::enter;
 use crate::error::to_py;
+use crate::fork::Home;
 use crate::ids::{id_of, random};
+use crate::report::Report;
+use crate::row::{id, ids};
 
 /// Flows, scheduler and batches of one shard.
 #[pyclass(frozen, module = "penstock._core")]
 struct Core {
+    home: Home,
     engine: Mutex<Engine>,
-    process: u32,
-    replica: i64,
     time_budget_ms: i64,
 }
+
+/// (name, `is_async`, fields or everything, `takes_flow`)
+type TaskRow = (String, bool, Option<Vec<String>>, bool);
 
 impl Core {
     /// The engine; refuses in a process that was forked from its own.
     fn engine(&self) -> Result<MutexGuard<'_, Engine>> {
-        let here = std::process::id();
-        if here != self.process {
-            let made = self.process;
-            return Err(Error::invalid(format!(
-                "this engine was made in process {made} and is used in {here}; make one after the fork"
-            )));
-        }
+        self.home.check("core")?;
         Ok(self.engine.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -57,7 +56,7 @@ impl Core {
         }
         let time_budget_ms = set.time_budget_ms;
         let engine = Mutex::new(Engine::new(set, Box::new(random)));
-        Ok(Self { engine, process: std::process::id(), replica, time_budget_ms })
+        Ok(Self { home: Home::here(), engine, time_budget_ms })
     }
 
     fn add_graph<'py>(&self, py: Python<'py>, definition: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
@@ -77,11 +76,17 @@ impl Core {
         Ok(enter(py, || Ok(self.engine()?.workflow(workflow)))?.map(|id| PyBytes::new(py, &id)))
     }
 
-    fn set_tasks(&self, py: Python<'_>, tasks: Vec<(String, bool)>) -> PyResult<()> {
+    fn knows_graph(&self, py: Python<'_>, graph_id: [u8; 32]) -> PyResult<bool> {
+        enter(py, || Ok(self.engine()?.knows_graph(&graph_id)))
+    }
+
+    fn set_tasks(&self, py: Python<'_>, tasks: Vec<TaskRow>) -> PyResult<()> {
         enter(py, || {
             let mut engine = self.engine()?;
-            for (name, is_async) in &tasks {
-                engine.set_task(name, if *is_async { TaskKind::Async } else { TaskKind::Sync });
+            for (name, is_async, fields, takes_flow) in tasks {
+                engine.set_task(&name, if is_async { TaskKind::Async } else { TaskKind::Sync });
+                let named = fields.map(|fields| Needs::fields(fields, takes_flow));
+                engine.set_needs(&name, named.unwrap_or(Needs::Everything));
             }
             Ok(())
         })
@@ -149,16 +154,21 @@ impl Core {
         rows: Vec<Bound<'py, PyTuple>>,
         now_ms: i64,
     ) -> PyResult<Vec<(Bound<'py, PyBytes>, String)>> {
-        let mut broken = Vec::new();
-        for row in rows {
-            let flow_id: Vec<u8> = row.get_item(0)?.extract()?;
-            let loaded = loaded_flow(&row, self.time_budget_ms)
-                .and_then(|loaded| enter(py, || self.engine()?.load_flow(loaded, now_ms)));
-            if let Err(error) = loaded {
-                broken.push((PyBytes::new(py, &flow_id), error.value(py).to_string()));
+        let claimed =
+            rows.iter().map(|row| claimed_flow(row, self.time_budget_ms)).collect::<PyResult<Vec<_>>>()?;
+        let broken = enter(py, || {
+            let mut engine = self.engine()?;
+            let mut broken = Vec::new();
+            for flow in claimed {
+                let flow_id = flow.id();
+                let taken = flow.replayable().and_then(|loaded| engine.load_flow(loaded, now_ms));
+                if let Err(error) = taken {
+                    broken.push((flow_id, error.message));
+                }
             }
-        }
-        Ok(broken)
+            Ok(broken)
+        })?;
+        Ok(broken.into_iter().map(|(flow_id, reason)| (id(py, &flow_id), reason)).collect())
     }
 
     fn deliver(
@@ -208,14 +218,21 @@ impl Core {
         PyList::new(py, frames.iter().map(|(worker, bytes)| (*worker, PyBytes::new(py, bytes))))
     }
 
+    fn outgoing<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let frames = enter(py, || Ok(self.engine()?.outgoing()))?;
+        PyList::new(py, frames.iter().map(|(worker, bytes)| (*worker, PyBytes::new(py, bytes))))
+    }
+
     fn tick(&self, py: Python<'_>, now_ms: i64) -> PyResult<Option<i64>> {
         enter(py, || Ok(self.engine()?.tick(now_ms)))
     }
 
-    fn take_batch(&self, py: Python<'_>, now_ms: i64) -> PyResult<Option<Batch>> {
-        let _ = now_ms;
-        let batch = enter(py, || Ok(self.engine()?.take_batch()))?;
-        Ok(batch.map(|batch| Batch::new(batch, self.replica)))
+    fn take_batch(&self, py: Python<'_>) -> PyResult<Option<Batch>> {
+        let taken = enter(py, || {
+            let mut engine = self.engine()?;
+            Ok(engine.take_batch().map(|batch| (batch, engine.replica())))
+        })?;
+        Ok(taken.map(|(batch, replica)| Batch::new(batch, replica)))
     }
 
     fn committed(
@@ -244,7 +261,7 @@ impl Core {
         enter(py, || Ok(self.engine()?.room()))
     }
 
-    fn load_now(&self, py: Python<'_>) -> PyResult<(usize, usize, usize)> {
+    fn counts(&self, py: Python<'_>) -> PyResult<(usize, usize, usize)> {
         enter(py, || Ok(self.engine()?.load()))
     }
 
@@ -254,13 +271,20 @@ impl Core {
 
     fn owned_of<'py>(&self, py: Python<'py>, flow_ids: Vec<Vec<u8>>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
         let asked = flow_ids.iter().map(|id| id_of(id)).collect::<PyResult<Vec<_>>>()?;
-        let owned = enter(py, || Ok(self.engine()?.owned_of(&asked)))?;
-        Ok(owned.iter().map(|id| PyBytes::new(py, id)).collect())
+        Ok(ids(py, &enter(py, || Ok(self.engine()?.owned_of(&asked)))?))
+    }
+
+    fn rejoin<'py>(&self, py: Python<'py>, replica: i64) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        Ok(ids(py, &enter(py, || Ok(self.engine()?.rejoin(replica)))?))
+    }
+
+    fn drop_flow<'py>(&self, py: Python<'py>, flow_id: &[u8]) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let id = id_of(flow_id)?;
+        Ok(ids(py, &enter(py, || Ok(self.engine()?.drop_flow(&id)))?))
     }
 
     fn owned<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
-        let owned = enter(py, || Ok(self.engine()?.owned()))?;
-        Ok(owned.iter().map(|id| PyBytes::new(py, id)).collect())
+        Ok(ids(py, &enter(py, || Ok(self.engine()?.owned()))?))
     }
 }
 

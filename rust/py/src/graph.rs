@@ -1,5 +1,6 @@
 //! Definitions of graphs: checked, named and drawn.
 
+use penstock_core::engine::{new_state, MAX_EVENT_BYTES};
 use penstock_core::error::{Error, Result};
 use penstock_core::graph::{render, Graph};
 use pyo3::prelude::*;
@@ -22,6 +23,17 @@ fn graph_mermaid(py: Python<'_>, definition: &[u8], direction: &str) -> PyResult
     enter(py, || render::mermaid(&compile(definition)?, direction))
 }
 
+#[pyfunction]
+fn check_input(py: Python<'_>, definition: &[u8], states: Vec<String>) -> PyResult<()> {
+    enter(py, || {
+        let graph = compile(definition)?;
+        for state in &states {
+            new_state(state, graph.reducers(), MAX_EVENT_BYTES)?;
+        }
+        Ok(())
+    })
+}
+
 fn compile(definition: &[u8]) -> Result<Graph> {
     let text = std::str::from_utf8(definition)
         .map_err(|reason| Error::invalid(format!("the graph definition is not UTF-8: {reason}")))?;
@@ -30,6 +42,7 @@ fn compile(definition: &[u8]) -> Result<Graph> {
 
 /// Adds this file's names to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(check_input, module)?)?;
     module.add_function(wrap_pyfunction!(compile_graph, module)?)?;
     module.add_function(wrap_pyfunction!(graph_mermaid, module)?)
 }

@@ -13,7 +13,8 @@ type Row = (u64, u64, String, String, u32, i64, Option<i64>, Option<i64>, Option
 
 /// Replays a whole journal and gives the flow with its steps as JSON.
 #[pyfunction]
-#[pyo3(signature = (definition, key, input, created_at, rows, now_ms, step = None))]
+#[expect(clippy::too_many_arguments, reason = "Python names them at the call")]
+#[pyo3(signature = (definition, *, key, input, created_at, rows, now_ms, step = None))]
 fn read_flow(
     py: Python<'_>,
     definition: &str,

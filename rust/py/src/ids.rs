@@ -11,11 +11,6 @@ pub fn id_of(bytes: &[u8]) -> PyResult<ids::FlowId> {
     bytes.try_into().map_err(|_| pyo3::exceptions::PyValueError::new_err("an id has 16 bytes"))
 }
 
-/// A new id from the system's random source.
-pub fn fresh_id(now_ms: i64) -> ids::FlowId {
-    ids::new_id(now_ms, random())
-}
-
 /// Sixteen bytes of the system's random source.
 pub fn random() -> [u8; 16] {
     let mut bytes = [0; 16];
@@ -26,7 +21,7 @@ pub fn random() -> [u8; 16] {
 
 #[pyfunction]
 fn new_flow_id(py: Python<'_>, now_ms: i64) -> Bound<'_, PyBytes> {
-    PyBytes::new(py, &fresh_id(now_ms))
+    PyBytes::new(py, &ids::new_id(now_ms, random()))
 }
 
 #[pyfunction]

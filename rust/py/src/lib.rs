@@ -1,14 +1,19 @@
 //! `penstock._core`: conversion only. Every decision is in `penstock-core`.
 
+#![expect(clippy::needless_pass_by_value, reason = "what crosses the boundary is extracted, so owned")]
+
 mod batch;
 mod batch_arrays;
 mod convert;
 mod engine;
 mod enter;
 mod error;
+mod fork;
 mod graph;
 mod history;
 mod ids;
+mod report;
+mod row;
 mod state;
 mod worker;
 
@@ -22,6 +27,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     graph::register(module)?;
     history::register(module)?;
     ids::register(module)?;
+    report::register(module)?;
     state::register(module)?;
     worker::register(module)
 }

@@ -25,7 +25,6 @@ fn reducer(name: &str) -> Result<Reducer> {
 }
 
 #[pyfunction]
-#[expect(clippy::needless_pass_by_value, reason = "arguments are extracted, so owned")]
 fn reduce<'py>(
     py: Python<'py>,
     reducer: &str,

@@ -2,18 +2,25 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use penstock_core::error::Error;
+use penstock_core::error::{Error, Result};
 use penstock_core::wire::{self, FrameReader, FrameWriter, Message, Outcome, ResultOut, StepIn};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
-use pyo3::types::{PyBytes, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyList};
 use pyo3::IntoPyObjectExt;
 
 use crate::error::to_py;
+use crate::fork::Home;
+use crate::row::row;
 
 /// Frames in, tuples out, and back. Made after the fork, one a worker.
+///
+/// Keeps the interpreter lock: decoding takes microseconds, and a task that computes gives the lock back only after
+/// the switch interval, which is 5 ms in a worker.
 #[pyclass(frozen, module = "penstock._core")]
 struct WorkerCodec {
+    home: Home,
+    /// Used by whoever calls `feed`, the worker's loop thread.
     reader: Mutex<FrameReader>,
 }
 
@@ -30,6 +37,8 @@ impl WorkerCodec {
     #[classattr]
     const STOP: u8 = wire::STOP;
     #[classattr]
+    const STATE: u8 = wire::STATE;
+    #[classattr]
     const DONE: u8 = Outcome::Done as u8;
     #[classattr]
     const ERROR: u8 = Outcome::Error as u8;
@@ -42,11 +51,11 @@ impl WorkerCodec {
 
     #[new]
     fn new() -> Self {
-        Self { reader: Mutex::new(FrameReader::new()) }
+        Self { home: Home::here(), reader: Mutex::new(FrameReader::new()) }
     }
 
     fn feed<'py>(&self, py: Python<'py>, data: &[u8]) -> PyResult<Bound<'py, PyList>> {
-        let messages = self.lock().feed(data).map_err(to_py)?;
+        let messages = self.reader().and_then(|mut reader| reader.feed(data)).map_err(to_py)?;
         let items = PyList::empty(py);
         for message in messages {
             add_tuples(py, &items, message)?;
@@ -55,7 +64,6 @@ impl WorkerCodec {
     }
 
     #[staticmethod]
-    #[expect(clippy::needless_pass_by_value, reason = "what crosses the boundary is owned")]
     fn results(py: Python<'_>, items: Vec<Finished>) -> PyResult<Bound<'_, PyBytes>> {
         let mut writer = FrameWriter::new();
         for (dispatch, outcome, ran_us, changes, meta) in &items {
@@ -65,6 +73,13 @@ impl WorkerCodec {
             writer.result(&result).map_err(to_py)?;
         }
         Ok(PyBytes::new(py, &writer.finish()))
+    }
+
+    #[staticmethod]
+    fn fetch(py: Python<'_>, dispatch: u64) -> Bound<'_, PyBytes> {
+        let mut writer = FrameWriter::new();
+        writer.fetch(dispatch);
+        PyBytes::new(py, &writer.finish())
     }
 
     #[staticmethod]
@@ -83,8 +98,9 @@ impl WorkerCodec {
 }
 
 impl WorkerCodec {
-    fn lock(&self) -> MutexGuard<'_, FrameReader> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    fn reader(&self) -> Result<MutexGuard<'_, FrameReader>> {
+        self.home.check("codec")?;
+        Ok(self.reader.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -94,36 +110,20 @@ fn add_tuples(py: Python<'_>, items: &Bound<'_, PyList>, message: Message) -> Py
         Message::Graph(number, reducers) => items.append((wire::GRAPH, number, reducers)),
         Message::Cancel(dispatch) => items.append((wire::CANCEL, dispatch)),
         Message::Stop => items.append((wire::STOP,)),
-        Message::Results(_) | Message::Hello(_) => {
+        Message::State(dispatch, state) => items.append((wire::STATE, dispatch, state)),
+        Message::Results(_) | Message::Hello(_) | Message::Fetch(_) => {
             Err(to_py(Error::corrupt("a worker was sent a frame that only workers send")))
         }
     }
 }
 
-/// `(STEP, dispatch, graph_no, attempt, step, created_at, step_created_at, deadline, flow_key, node, task,
-/// baggage, state, changes, calls)`; built by hand, since tuples of the bindings end at twelve members.
-fn step_tuple(py: Python<'_>, s: StepIn) -> PyResult<Bound<'_, PyTuple>> {
-    fn any<'py>(py: Python<'py>, value: impl IntoPyObjectExt<'py>) -> PyResult<Bound<'py, PyAny>> {
-        value.into_bound_py_any(py)
-    }
-    let members = [
-        any(py, wire::STEPS)?,
-        any(py, s.dispatch)?,
-        any(py, s.graph_no)?,
-        any(py, s.attempt)?,
-        any(py, s.step)?,
-        any(py, s.created_at_ms)?,
-        any(py, s.step_created_at_ms)?,
-        any(py, s.deadline_ms)?,
-        any(py, s.flow_key)?,
-        any(py, s.node)?,
-        any(py, s.task)?,
-        any(py, s.baggage)?,
-        any(py, s.state)?,
-        any(py, s.changes)?,
-        any(py, s.calls)?,
-    ];
-    PyTuple::new(py, members)
+/// `(STEP, dispatch, graph_no, attempt, step, created_at_ms, step_created_at_ms, deadline_ms, flow_key, node, task,
+/// baggage, state, changes, calls, is_partial)`.
+fn step_tuple(py: Python<'_>, s: StepIn) -> PyResult<Bound<'_, PyAny>> {
+    Ok(row![py;
+        wire::STEPS, s.dispatch, s.graph_no, s.attempt, s.step, s.created_at_ms, s.step_created_at_ms, s.deadline_ms,
+        s.flow_key, s.node, s.task, s.baggage, s.state, s.changes, s.calls, s.is_partial,
+    ])
 }
 
 /// Adds this file's names to the module.

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection
 
@@ -34,6 +36,25 @@ def migrate(connection: Connection) -> None:
         raise EngineUnavailable(
             f"The database's schema is not one that this version knows: {error}."
         ) from error
+
+
+def check_schema(connection: Connection) -> None:
+    """Refuse a database whose schema is not the one that this version writes to; nothing is changed.
+
+    Raises:
+        EngineUnavailable: There is none yet, or it is of another version.
+    """
+    found = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_heads()
+    if not found:
+        raise EngineUnavailable(
+            "No engine has ever used this database: start one on it, which makes the tables."
+        )
+    known = ScriptDirectory.from_config(_config()).get_heads()
+    if sorted(found) != sorted(known):
+        raise EngineUnavailable(
+            f"The database's schema is {', '.join(found)} and this version knows {', '.join(known)}: "
+            "run the version of the engines here too."
+        )
 
 
 def migration_sql(dialect: str, revisions: str = "head") -> str:

@@ -5,16 +5,13 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{clock, Engine, GraphEntry, Live, Released, Serial};
+use super::{clock, Engine, GraphEntry, Live, Ran, Released, Serial, UNREAD};
 use crate::batch::{After, CreateRow, Group, NewFlow, Op};
 use crate::error::{Error, Result};
-use crate::flow::{Event, Flow};
+use crate::flow::{Event, EventBody, Flow};
 use crate::ids::{flow_key, FlowId};
 use crate::json::{Kind, Value};
 use crate::state::{Reducer, Reducers, State};
-
-/// What an owner has seen of mail that it must read first: equal to no number of messages.
-const UNREAD: i64 = -1;
 
 /// A claimed flow as the database has it.
 pub struct LoadedFlow {
@@ -64,20 +61,16 @@ impl Engine {
     ///
     /// # Errors
     /// `invalid` naming what does not fit, `not_found` for an unknown graph.
-    pub fn check_state(&self, graph: &[u8; 32], input: &str) -> Result<()> {
-        let entry = self.by_id.get(graph).ok_or_else(|| Error::not_found("the graph was never added"))?;
-        input_state(input, entry.graph.reducers()).map(|_| ())
+    pub fn check_state(&mut self, graph: &[u8; 32], input: &str) -> Result<()> {
+        let entry = self.graphs.get(graph).ok_or_else(|| Error::not_found("the graph was never added"))?;
+        new_state(input, entry.graph.reducers(), self.options.max_event_bytes).map(|_| ())
     }
 
-    fn check_input(&self, new: &NewFlow) -> Result<(Arc<GraphEntry>, State)> {
-        let entry = self.by_id.get(&new.graph).cloned();
+    fn check_input(&mut self, new: &NewFlow) -> Result<(Arc<GraphEntry>, State)> {
+        let entry = self.graphs.get(&new.graph);
         let entry = entry
             .ok_or_else(|| Error::not_found(format!("no graph is known for workflow {:?}", new.workflow)))?;
-        if new.input.len() > self.options.max_event_bytes {
-            let (bytes, limit) = (new.input.len(), self.options.max_event_bytes);
-            return Err(Error::invalid(format!("the state has {bytes} bytes and {limit} are allowed; store the data elsewhere and pass its address")));
-        }
-        let state = input_state(&new.input, entry.graph.reducers())?;
+        let state = new_state(&new.input, entry.graph.reducers(), self.options.max_event_bytes)?;
         Ok((entry, state))
     }
 
@@ -123,98 +116,157 @@ impl Engine {
             journal_bytes: 0,
             snapshot_len: 0,
             is_releasing: false,
+            look_again_at: 0,
             is_stopping: false,
             is_reloading: false,
-            is_careful: false,
+            is_calming: false,
+            refusals: 0,
+            blamed_mail: FxHashSet::default(),
         };
         self.flows.insert(serial, live);
         serial
     }
 
-    /// Whether a claim with this number may go on from the released flow in memory, without its journal.
+    /// Whether a claim with this number may go on from the released flow in memory, without its journal. When it may,
+    /// the memory is kept until the flow is loaded.
     pub fn remembers(&mut self, flow: &FlowId, claims: i64, now_ms: i64) -> bool {
-        self.released.get(flow, clock(now_ms)).is_some_and(|released| released.claims + 1 == claims)
+        let found = self.promised.remove(flow).or_else(|| self.released.take(flow, clock(now_ms)));
+        let good = found.filter(|released| released.claims + 1 == claims);
+        let is_good = good.is_some();
+        self.promised.extend(good.map(|released| (*flow, released)));
+        is_good
     }
 
-    /// Takes a claimed flow in and offers what it has ready.
+    /// Takes a claimed flow in and offers what it has ready. A flow that is held under this claim already stays as it
+    /// is, unless it was rolled back: then it goes on from what is loaded.
     ///
     /// # Errors
     /// `corrupt` when its journal does not replay, `not_found` for an unknown graph.
     pub fn load_flow(&mut self, loaded: LoadedFlow, now_ms: i64) -> Result<()> {
         let id = loaded.about.id;
-        let entry = self.by_id.get(&loaded.about.graph).cloned();
+        let entry = self.graphs.get(&loaded.about.graph);
         let entry =
             entry.ok_or_else(|| Error::not_found("the flow's graph was not added before it was loaded"))?;
-        let remembered =
-            self.released.take(&id, clock(now_ms)).filter(|released| released.claims + 1 == loaded.claims);
-        let reloading = self.index.get(&id).copied();
-        let (flow, journal_bytes, snapshot_len) = match remembered {
-            Some(Released { flow, journal_bytes, snapshot_len, .. }) if reloading.is_none() => {
-                (flow, journal_bytes, snapshot_len)
-            }
-            _ => {
-                let key = flow_key(self.options.shard, &id).into();
-                let input = input_state(&loaded.about.input, entry.graph.reducers())?;
-                let created_at = loaded.about.created_at;
-                let flow = Flow::replay(entry.graph.clone(), key, input, created_at, &loaded.events)?;
-                (flow, loaded.journal_bytes, 0)
-            }
-        };
-        let serial = match reloading {
-            Some(serial) => self.reload(serial, flow),
-            None => {
-                let serial = self.insert(loaded.about, entry, flow, loaded.claims);
-                if let Some(live) = self.flows.get_mut(&serial) {
-                    live.crashes = loaded.crashes;
-                    live.seen = if loaded.mail == 0 { 0 } else { UNREAD };
+        let held = self.index.get(&id).copied();
+        let serial = match held.and_then(|serial| Some((serial, self.flows.get(&serial)?))) {
+            Some((serial, live)) if live.claims == loaded.claims => {
+                if !live.is_reloading {
+                    return Ok(());
                 }
+                let flow = self.replay(&loaded, &entry)?;
+                self.reload(serial, flow, &loaded);
                 serial
             }
+            held => {
+                if let Some((serial, _)) = held {
+                    // A newer claim proves that the release stands, whose answer has not come yet.
+                    self.let_go(serial, now_ms);
+                    self.abandon(&id);
+                }
+                self.take_in(loaded, entry, now_ms)?
+            }
         };
-        if let Some(live) = self.flows.get_mut(&serial) {
-            live.journal_bytes = journal_bytes;
-            live.snapshot_len = snapshot_len;
-        }
         self.resume_work(serial, now_ms);
         Ok(())
     }
 
-    /// Puts the replayed flow in the place of the rolled-back one.
-    fn reload(&mut self, serial: Serial, flow: Flow) -> Serial {
-        if let Some(live) = self.flows.get_mut(&serial) {
-            live.committed = flow.ord();
-            live.told = flow.status();
-            live.flow = flow;
-            live.is_reloading = false;
-            live.is_careful = true;
-            live.is_stopping = false;
-            live.is_releasing = false;
-            live.handled = 0;
-            for kept in &mut live.kept {
-                kept.ord = 0;
-            }
-        }
-        serial
+    fn replay(&self, loaded: &LoadedFlow, entry: &GraphEntry) -> Result<Flow> {
+        let key = flow_key(self.options.shard, &loaded.about.id).into();
+        let input = input_state(&loaded.about.input, entry.graph.reducers())?;
+        Flow::replay(entry.graph.clone(), key, input, loaded.about.created_at, &loaded.events)
     }
 
-    /// Offers the ready steps of a flow that came in, arms its timers, and settles what was found started.
+    fn take_in(&mut self, loaded: LoadedFlow, entry: Arc<GraphEntry>, now_ms: i64) -> Result<Serial> {
+        let id = loaded.about.id;
+        let known = self.promised.remove(&id).or_else(|| self.released.take(&id, clock(now_ms)));
+        let remembered = known.filter(|released| released.claims + 1 == loaded.claims);
+        let Released { flow, handled, journal_bytes, snapshot_len, .. } = match remembered {
+            Some(released) => released,
+            None => Released {
+                flow: self.replay(&loaded, &entry)?,
+                claims: 0,
+                handled: 0,
+                journal_bytes: loaded.journal_bytes,
+                snapshot_len: snapshot_len(&loaded.events),
+            },
+        };
+        let serial = self.insert(loaded.about, entry, flow, loaded.claims);
+        if let Some(live) = self.flows.get_mut(&serial) {
+            live.crashes = loaded.crashes;
+            live.seen = if loaded.mail == 0 { 0 } else { UNREAD };
+            live.handled = handled;
+            live.journal_bytes = journal_bytes;
+            live.snapshot_len = snapshot_len;
+        }
+        Ok(serial)
+    }
+
+    /// Puts the replayed flow in the place of the rolled-back one.
+    fn reload(&mut self, serial: Serial, flow: Flow, loaded: &LoadedFlow) {
+        self.clear_timers(serial);
+        self.void_unsent(serial);
+        let Some(live) = self.flows.get_mut(&serial) else { return };
+        live.committed = flow.ord();
+        live.told = flow.status();
+        live.flow = flow;
+        live.crashes = loaded.crashes;
+        live.journal_bytes = loaded.journal_bytes;
+        live.snapshot_len = snapshot_len(&loaded.events);
+        live.is_reloading = false;
+        live.is_stopping = false;
+        live.is_releasing = false;
+        live.is_calming = false;
+        // Messages whose verdicts were rolled back come again.
+        live.seen = if loaded.mail == 0 { 0 } else { UNREAD };
+        live.handled = 0;
+        for kept in &mut live.kept {
+            kept.ord = 0;
+        }
+    }
+
+    /// Offers the ready steps of a flow that came in, arms its timers, and settles what was found started. A step of
+    /// which a result is kept does not run again.
     fn resume_work(&mut self, serial: Serial, now_ms: i64) {
         let Some(live) = self.flows.get(&serial) else { return };
-        let started =
-            live.flow.steps().filter(|step| step.is_started && !live.running.contains_key(&step.number));
-        let mut started: Vec<u64> = started.map(|step| step.number).collect();
-        started.sort_unstable();
-        let mut steps: Vec<u64> = live.flow.steps().map(|step| step.number).collect();
-        steps.sort_unstable();
-        for step in started {
-            self.lost(serial, step, "the death of its replica", true, super::Ran::default(), now_ms);
-        }
-        for step in steps {
+        let kept: FxHashSet<u64> = live.kept.iter().map(|kept| kept.step).collect();
+        let is_idle = |step: u64| !live.running.contains_key(&step) && !kept.contains(&step);
+        let mut idle: Vec<(u64, bool)> = live
+            .flow
+            .steps()
+            .map(|step| (step.number, step.is_started))
+            .filter(|(step, _)| is_idle(*step))
+            .collect();
+        idle.sort_unstable();
+        for (step, is_started) in idle {
             self.arm_calls(serial, step);
-            self.offer(serial, step, now_ms);
+            if is_started {
+                self.lost(serial, step, "the death of its replica", true, Ran::default(), now_ms);
+            } else {
+                self.offer(serial, step, now_ms);
+            }
         }
         self.settle_kept(serial, now_ms);
         self.consider_release(serial, now_ms);
+    }
+}
+
+/// The state that a new flow starts from.
+///
+/// # Errors
+/// `invalid`: the input is too long, no JSON object, or a field does not fit its reducer.
+pub fn new_state(input: &str, reducers: &Reducers, max_bytes: usize) -> Result<State> {
+    let bytes = input.len();
+    if bytes > max_bytes {
+        return Err(Error::invalid(format!("the state has {bytes} bytes and {max_bytes} are allowed; store the data elsewhere and pass its address")));
+    }
+    input_state(input, reducers)
+}
+
+/// Bytes of the snapshot that a loaded journal starts with.
+fn snapshot_len(events: &[Event]) -> usize {
+    match events.first().map(|event| &event.body) {
+        Some(EventBody::Snapshot(text)) => text.len(),
+        _ => 0,
     }
 }
 

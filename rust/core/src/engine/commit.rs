@@ -1,9 +1,9 @@
 //! Batches out, and what follows when they are committed, put off or refused.
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
-use super::{clock, Engine, Released, Serial, Timer};
-use crate::batch::{After, Batch, Building, Item, Op};
+use super::{Engine, Serial};
+use crate::batch::{After, Batch, Building, Op};
 use crate::ids::FlowId;
 
 /// A flow that came to rest while somebody waited for it.
@@ -55,23 +55,33 @@ impl Engine {
     /// Everything that waits to be written, up to the limits of one batch. The next one is taken when this one
     /// was answered.
     pub fn take_batch(&mut self) -> Option<Batch> {
-        let building = loop {
+        let mut building = loop {
             let building = self.pending.pop_front()?;
             if !building.is_empty() {
                 break building;
             }
         };
+        // A stop says that all mail was read; the answers to it may not come later.
+        let stopped = if self.pending.is_empty() { FxHashSet::default() } else { building.stopped() };
+        if !stopped.is_empty() {
+            for later in &mut self.pending {
+                building.pull_verdicts(later, &stopped);
+            }
+        }
         let number = self.next_batch;
         self.next_batch += 1;
         let seen = |flow: &FlowId| {
             let serial = self.index.get(flow);
             serial.and_then(|serial| self.flows.get(serial)).map_or(0, |live| live.seen)
         };
-        Some(building.close(number, seen))
+        let batch = building.close(number, seen);
+        self.in_flight.extend(batch.items.iter().map(|item| item.flow));
+        Some(batch)
     }
 
     /// The batch is safe, but for its `put_off` units: their flows have unread mail.
     pub fn committed(&mut self, batch: Batch, put_off: &[u32], now_ms: i64) -> Report {
+        self.answered(&batch);
         let put_off: FxHashSet<u32> = put_off.iter().copied().collect();
         let (done, late) = if put_off.is_empty() {
             (batch, None)
@@ -80,42 +90,40 @@ impl Engine {
             (done, Some(late))
         };
         if let Some(late) = late {
-            self.put_back(late);
+            self.put_back(late, now_ms);
         }
         for (_, flow, after) in done.after {
             self.follow_up(&flow, after, now_ms);
         }
-        std::mem::take(&mut self.report)
+        self.take_report()
     }
 
-    fn put_back(&mut self, late: Batch) {
+    fn put_back(&mut self, late: Batch, now_ms: i64) {
         for item in &late.items {
             if matches!(item.op, Op::Stop(_) | Op::Release { .. }) {
                 self.report.mail.push(item.flow);
             }
+            if matches!(item.op, Op::Release { .. }) {
+                self.put_off_release(&item.flow, now_ms);
+            }
+        }
+        // What is bound to a flow that was rolled back meanwhile can only go back too.
+        let reloading = late.items.iter().map(|item| item.flow).filter(|flow| self.is_reloading(flow));
+        let spoiled = late.units_of(&reloading.collect());
+        let (mut late, spoiled) = late.partition(&spoiled);
+        if !spoiled.items.is_empty() {
+            self.roll_back(&spoiled.items, &spoiled.after, "a flow it is bound to was rolled back");
         }
         // A release is not worth a second try: the flow has mail, so it has work.
-        let released: FxHashSet<FlowId> = late
-            .items
-            .iter()
-            .filter(|item| matches!(item.op, Op::Release { .. }))
-            .map(|item| item.flow)
-            .collect();
-        for flow in &released {
-            if let Some(live) = self.index.get(flow).and_then(|serial| self.flows.get_mut(serial)) {
-                live.is_releasing = false;
-            }
+        late.items.retain(|item| !matches!(item.op, Op::Release { .. }));
+        late.after.retain(|(_, _, after)| *after != After::Released);
+        let is_suspect = late.items.iter().any(|item| self.is_suspect(&item.flow));
+        let is_closed = |front: &Building| is_suspect || front.is_alone() || front.waits_for(&late.items);
+        if self.pending.front().is_none_or(is_closed) {
+            self.pending.push_front(Building::default());
         }
-        let items: Vec<Item> =
-            late.items.into_iter().filter(|item| !matches!(item.op, Op::Release { .. })).collect();
-        let after = late.after.into_iter().filter(|(_, _, after)| *after != After::Released).collect();
-        match self.pending.front_mut() {
-            Some(front) => front.put_back(items, after),
-            None => {
-                let mut building = Building::default();
-                building.put_back(items, after);
-                self.pending.push_back(building);
-            }
+        if let Some(front) = self.pending.front_mut() {
+            front.put_back(late.items, late.after);
         }
     }
 
@@ -128,7 +136,7 @@ impl Engine {
                 return;
             }
             After::Send { dispatch } => {
-                self.send(dispatch, now_ms);
+                self.to_send.push(dispatch);
                 return;
             }
             _ => {}
@@ -139,7 +147,10 @@ impl Engine {
             After::Committed { ord } => {
                 if let Some(live) = self.flows.get_mut(&serial) {
                     live.committed = live.committed.max(ord);
-                    live.kept.retain(|kept| kept.ord == 0 || kept.ord > ord);
+                    live.refusals = 0;
+                    while live.kept.front().is_some_and(|kept| kept.ord > 0 && kept.ord <= ord) {
+                        live.kept.pop_front();
+                    }
                 }
             }
             After::Settle => {
@@ -152,14 +163,17 @@ impl Engine {
                 }
             }
             After::Stopped => self.stopped(serial, flow),
-            After::Released => self.let_go(serial, flow, now_ms),
+            After::Released => self.let_go(serial, now_ms),
+            After::Calmed => self.calmed(serial, now_ms),
             After::Created | After::Send { .. } => {}
         }
     }
 
     fn stopped(&mut self, serial: Serial, flow: &FlowId) {
-        self.index.remove(flow);
-        let Some(live) = self.flows.remove(&serial) else { return };
+        if !self.flows.get(&serial).is_some_and(|live| live.is_stopping) {
+            return;
+        }
+        let Some(live) = self.evict(serial) else { return };
         if self.watched.remove(flow) {
             let key = live.flow.key();
             self.report.stopped.push(Stopped {
@@ -174,95 +188,16 @@ impl Engine {
         }
     }
 
-    fn let_go(&mut self, serial: Serial, flow: &FlowId, now_ms: i64) {
-        self.index.remove(flow);
-        let Some(live) = self.flows.remove(&serial) else { return };
-        for step in live.flow.steps() {
-            self.timers.cancel(&Timer::Delay(serial, step.number));
-            for call in 0..step.calls.len() {
-                self.timers.cancel(&Timer::Call(serial, step.number, call as u32));
-            }
-        }
-        let bytes = 512 + live.about.input.len() + live.journal_bytes;
-        let released = Released {
-            flow: live.flow,
-            claims: live.claims,
-            journal_bytes: live.journal_bytes,
-            snapshot_len: live.snapshot_len,
-        };
-        self.released.put(*flow, released, bytes, clock(now_ms));
-        self.report.released += 1;
-    }
-
-    /// The database refuses the data of this batch, which holds one unit: its flows go back to their last committed
-    /// event and are reported for reload. A flow whose refused event stood alone gets an error of its step instead.
-    pub fn refuse(&mut self, batch: &Batch, message: &str) -> Report {
-        let mut flows: FxHashSet<FlowId> = batch.items.iter().map(|item| item.flow).collect();
-        let mut created: FxHashSet<FlowId> = FxHashSet::default();
-        note_created(&batch.items, &mut created);
-        self.purge(&mut flows, &mut created);
-        let alone = flows.len() - created.len() == 1;
-        for flow in flows {
-            let Some(serial) = self.index.get(&flow).copied() else {
-                if self.creating.remove(&flow) || created.contains(&flow) {
-                    self.report.refused.push((flow, message.to_owned()));
-                }
-                continue;
-            };
-            if created.contains(&flow) {
-                self.forget(serial, &flow);
-                self.report.refused.push((flow, message.to_owned()));
-                continue;
-            }
-            if self.flows.get(&serial).is_some_and(|live| live.is_careful && alone) {
-                self.condemn(serial, message);
-            }
-            if let Some(live) = self.flows.get_mut(&serial) {
-                live.is_reloading = true;
-            }
-            self.report.reload.push(flow);
-        }
-        std::mem::take(&mut self.report)
-    }
-
-    /// Takes later rows of refused flows out of what waits, and the flows that were bound to them with them.
-    fn purge(&mut self, flows: &mut FxHashSet<FlowId>, created: &mut FxHashSet<FlowId>) {
-        loop {
-            let before = flows.len();
-            for building in &mut self.pending {
-                let batch = std::mem::take(building).close(0, |_| 0);
-                let touched: FxHashSet<u32> = batch
-                    .items
-                    .iter()
-                    .filter(|item| flows.contains(&item.flow))
-                    .map(|item| item.unit)
-                    .collect();
-                let (stay, out) = batch.partition(&touched);
-                flows.extend(out.items.iter().map(|item| item.flow));
-                note_created(&out.items, created);
-                building.put_back(stay.items, stay.after);
-            }
-            if flows.len() == before {
-                return;
-            }
+    /// The flow's replica death is made up for: its steps need not be guarded any more.
+    fn calmed(&mut self, serial: Serial, now_ms: i64) {
+        let Some(live) = self.flows.get_mut(&serial) else { return };
+        live.crashes = 0;
+        live.is_calming = false;
+        let mut guarded: Vec<u64> = live.offered.drain().collect();
+        guarded.sort_unstable();
+        for step in guarded {
+            self.scheduler.withdraw(serial, step);
+            self.offer(serial, step, now_ms);
         }
     }
-
-    fn forget(&mut self, serial: Serial, flow: &FlowId) {
-        self.index.remove(flow);
-        self.creating.remove(flow);
-        if let Some(live) = self.flows.remove(&serial) {
-            for step in live.offered {
-                self.scheduler.withdraw(serial, step);
-            }
-            let running: FxHashMap<u64, u64> = live.running;
-            for dispatch in running.values() {
-                self.running.remove(dispatch);
-            }
-        }
-    }
-}
-
-fn note_created(items: &[Item], created: &mut FxHashSet<FlowId>) {
-    created.extend(items.iter().filter(|item| matches!(item.op, Op::Create(_))).map(|item| item.flow));
 }

@@ -1,6 +1,8 @@
 //! From a ready step to a frame, and from a frame to results.
 
-use super::{clock, Engine, Ran, Running, Serial, Timer, Worker};
+use rustc_hash::FxHashSet;
+
+use super::{clock, Engine, Needs, Ran, Running, Serial, Timer, Worker, RELEASING_MS};
 use crate::batch::{After, Group};
 use crate::error::{Error, Result};
 use crate::flow::event::{Event, EventBody};
@@ -17,7 +19,7 @@ impl Engine {
     /// A worker is there and takes steps.
     pub fn worker_ready(&mut self, worker: u32) {
         let made =
-            Worker { reader: FrameReader::new(), outbox: FrameWriter::new(), graphs: Default::default() };
+            Worker { reader: FrameReader::new(), outbox: FrameWriter::new(), graphs: FxHashSet::default() };
         self.workers.insert(worker, made);
         self.scheduler.add_worker(worker);
     }
@@ -32,6 +34,11 @@ impl Engine {
         self.workers.remove(&worker);
         for held in self.scheduler.remove_worker(worker) {
             if let Some(running) = self.end_dispatch(held.dispatch) {
+                if !running.is_sent {
+                    // It never saw the worker, so it did not die of it.
+                    self.offer(running.flow, running.step, now_ms);
+                    continue;
+                }
                 let ran = Ran { worker: Some(worker), queued_ms: running.queued_ms, ran_ms: 0 };
                 self.lost(running.flow, running.step, cause, held.alone, ran, now_ms);
             }
@@ -49,8 +56,10 @@ impl Engine {
         if live.running.contains_key(&number) || live.offered.contains(&number) {
             return;
         }
-        if step.not_before > now_ms {
-            self.timers.set(Timer::Delay(serial, number), clock(step.not_before));
+        let hold = if live.is_releasing { now_ms + RELEASING_MS } else { 0 };
+        let not_before = step.not_before.max(hold);
+        if not_before > now_ms {
+            self.timers.set(Timer::Delay(serial, number), clock(not_before));
             return;
         }
         if let Some(error) = step.broken.clone() {
@@ -80,6 +89,9 @@ impl Engine {
 
     /// Everything that may be sent now, one buffer a worker.
     pub fn frames(&mut self, now_ms: i64) -> Vec<(u32, Vec<u8>)> {
+        for dispatch in std::mem::take(&mut self.to_send) {
+            self.send(dispatch, now_ms);
+        }
         loop {
             let mut picked = false;
             for worker in self.scheduler.workers_with_room() {
@@ -92,6 +104,11 @@ impl Engine {
                 break;
             }
         }
+        self.outgoing()
+    }
+
+    /// What is written for workers already, one buffer a worker.
+    pub fn outgoing(&mut self) -> Vec<(u32, Vec<u8>)> {
         let mut frames: Vec<_> = self
             .workers
             .iter_mut()
@@ -110,7 +127,10 @@ impl Engine {
         self.next_dispatch += 1;
         live.running.insert(ready.step, dispatch);
         let queued_ms = (now_ms - (ready.order >> TICKET_BITS) as i64).max(0);
-        self.running.insert(dispatch, Running { flow: ready.flow, step: ready.step, worker, queued_ms });
+        self.running.insert(
+            dispatch,
+            Running { flow: ready.flow, step: ready.step, worker, queued_ms, is_sent: false },
+        );
         let must_tell = live.crashes > 0;
         let event = Event {
             ord: live.flow.ord() + 1,
@@ -133,8 +153,9 @@ impl Engine {
     }
 
     /// Encodes a dispatched step for its worker.
-    pub(super) fn send(&mut self, dispatch: u64, now_ms: i64) {
-        let Some(running) = self.running.get(&dispatch) else { return };
+    fn send(&mut self, dispatch: u64, now_ms: i64) {
+        let Some(running) = self.running.get_mut(&dispatch) else { return };
+        running.is_sent = true;
         let (serial, number, to) = (running.flow, running.step, running.worker);
         let Some(live) = self.flows.get(&serial) else { return };
         let (Some(step), Some(worker)) = (live.flow.step(number), self.workers.get_mut(&to)) else { return };
@@ -147,6 +168,9 @@ impl Engine {
         if !step.changes.is_empty() {
             step.changes.to_journal(&mut changes);
         }
+        let everything = Needs::Everything;
+        let task = live.entry.tasks[step.node as usize];
+        let sent = self.needs.get(&task).unwrap_or(&everything).select(&live.flow.view(step));
         let written = worker.outbox.step(&StepOut {
             dispatch,
             graph_no: live.entry.number,
@@ -155,23 +179,24 @@ impl Engine {
             created_at_ms: live.about.created_at,
             step_created_at_ms: step.created_at,
             deadline_ms: now_ms.saturating_add(budget),
+            is_partial: sent.is_partial,
             flow_key: live.flow.key(),
             node: &node.name,
             task: &node.task,
             baggage: live.about.baggage.as_deref().unwrap_or(""),
-            state: &live.flow.view(step).to_json(),
+            state: &sent.state,
             changes: &changes,
             calls: &answered_calls(&step.calls),
         });
         if let Err(error) = written {
-            self.scheduler.finished(to, dispatch, 0);
+            self.scheduler.forget(to, dispatch);
             self.end_dispatch(dispatch);
             let error = TaskError::engine("payload_too_large", error.message);
             self.finished(serial, number, TaskResult::Failed(error), Ran::default(), now_ms);
         }
     }
 
-    fn end_dispatch(&mut self, dispatch: u64) -> Option<Running> {
+    pub(super) fn end_dispatch(&mut self, dispatch: u64) -> Option<Running> {
         let running = self.running.remove(&dispatch)?;
         if let Some(live) = self.flows.get_mut(&running.flow) {
             live.running.remove(&running.step);
@@ -189,9 +214,10 @@ impl Engine {
             match message {
                 Message::Results(results) => {
                     for result in results {
-                        self.take_result(worker, result, now_ms);
+                        self.take_result(worker, &result, now_ms);
                     }
                 }
+                Message::Fetch(dispatch) => self.send_state(worker, dispatch, now_ms),
                 Message::Hello(_) => {}
                 _ => return Err(Error::corrupt("a worker sent a frame that only engines send")),
             }
@@ -199,7 +225,7 @@ impl Engine {
         Ok(())
     }
 
-    fn take_result(&mut self, worker: u32, result: ResultIn, now_ms: i64) {
+    fn take_result(&mut self, worker: u32, result: &ResultIn, now_ms: i64) {
         self.scheduler.finished(worker, result.dispatch, u64::from(result.ran_us));
         // A result without a current dispatch is late: the step was cancelled, lost or timed out.
         let Some(running) = self.end_dispatch(result.dispatch) else { return };
@@ -209,7 +235,7 @@ impl Engine {
             queued_ms: running.queued_ms,
             ran_ms: i64::from(result.ran_us).div_euclid(1_000),
         };
-        let outcome = read_result(&result, live.entry.graph.reducers()).unwrap_or_else(TaskResult::Failed);
+        let outcome = read_result(result, live.entry.graph.reducers()).unwrap_or_else(TaskResult::Failed);
         self.finished(running.flow, running.step, outcome, ran, now_ms);
     }
 }
@@ -230,7 +256,9 @@ fn read_result(result: &ResultIn, reducers: &Reducers) -> std::result::Result<Ta
             goto: meta.text("goto"),
             delay_ms: meta.number("delay_ms"),
         },
-        Outcome::Error => TaskResult::Failed(TaskError::from_meta(&result.meta).map_err(broken)?),
+        Outcome::Error => {
+            TaskResult::Failed(TaskError::from_meta(&result.meta).map_err(|error| broken(&error))?)
+        }
         Outcome::Parked => {
             let calls =
                 meta.0.iter().find(|(name, _)| &**name == "calls").and_then(|(_, calls)| calls.elements());
@@ -239,7 +267,7 @@ fn read_result(result: &ResultIn, reducers: &Reducers) -> std::result::Result<Ta
                 .iter()
                 .map(Call::from_json)
                 .collect::<Result<_>>()
-                .map_err(broken)?;
+                .map_err(|error| broken(&error))?;
             TaskResult::Parked { changes: changes()?, calls }
         }
         Outcome::Retry => TaskResult::Retry {
@@ -256,7 +284,7 @@ impl Meta {
         if meta.is_empty() {
             return Ok(Self(Vec::new()));
         }
-        json::object_fields(meta).map(Self).map_err(broken)
+        json::object_fields(meta).map(Self).map_err(|error| broken(&error))
     }
 
     fn text(&self, name: &str) -> Option<String> {
@@ -273,7 +301,7 @@ impl Meta {
     }
 }
 
-fn broken(error: Error) -> TaskError {
+fn broken(error: &Error) -> TaskError {
     TaskError::engine("error", format!("the worker's result cannot be read: {}", error.message))
 }
 

@@ -11,6 +11,9 @@ use crate::state::Field;
 /// The kinds of messages that this version understands.
 pub const MAIL_KINDS: [&str; 3] = ["resume", "cancel", "child_result"];
 
+/// The verdict on a message that did what it asked.
+pub(super) const OBEYED: &str = "{\"ok\":true}";
+
 /// A message as it lies in the inbox.
 pub struct Mail {
     /// Its number within the flow.
@@ -29,6 +32,10 @@ impl Engine {
         if self.flows.get(&serial).is_none_or(|live| live.is_reloading) {
             return false;
         }
+        let handled = self.flows.get(&serial).map_or(0, |live| live.handled);
+        if mail.iter().any(|message| message.seq > handled) {
+            self.cancel_release(serial);
+        }
         for message in mail {
             self.handle(serial, flow, &message, now_ms);
         }
@@ -46,15 +53,31 @@ impl Engine {
         live.handled = message.seq;
         let claims = live.claims;
         let mut group = Group::default();
-        let verdict = match self.obey(serial, message, &mut group, now_ms) {
-            Ok(()) => "{\"ok\":true}".to_owned(),
+        let is_blamed = live.blamed_mail.contains(&message.seq);
+        let obeyed = if is_blamed && message.kind != "child_result" {
+            let kind = &message.kind;
+            Err(Error::invalid(format!(
+                "the database refused what {kind} would have written; change its text"
+            )))
+        } else {
+            self.obey(serial, message, is_blamed, &mut group, now_ms)
+        };
+        let verdict = match obeyed {
+            Ok(()) => OBEYED.to_owned(),
             Err(error) => refusal(&error),
         };
         group.push(*flow, claims, Op::Verdict { seq: message.seq, verdict, at: now_ms });
         self.enqueue(group);
     }
 
-    fn obey(&mut self, serial: Serial, message: &Mail, group: &mut Group, now_ms: i64) -> Result<()> {
+    fn obey(
+        &mut self,
+        serial: Serial,
+        message: &Mail,
+        is_blamed: bool,
+        group: &mut Group,
+        now_ms: i64,
+    ) -> Result<()> {
         let Some(live) = self.flows.get(&serial) else { return Err(Error::conflict("the flow is gone")) };
         let status = live.flow.status();
         let body = Body(json::object_fields(&message.body)?);
@@ -65,10 +88,12 @@ impl Engine {
         match &*message.kind {
             "resume" => self.obey_resume(serial, &body, group, now_ms),
             "cancel" => {
-                self.cancel(serial, &body.text("reason").unwrap_or_default(), group, now_ms);
+                // A column cannot hold a NUL.
+                let reason = body.text("reason").unwrap_or_default().replace('\0', "\u{fffd}");
+                self.cancel(serial, &reason, group, now_ms);
                 Ok(())
             }
-            "child_result" => self.obey_child_result(serial, &body, group, now_ms),
+            "child_result" => self.obey_child_result(serial, &body, is_blamed, group, now_ms),
             other => Err(Error::invalid(format!("this engine knows no operation {other:?}; upgrade it"))),
         }
     }
@@ -76,7 +101,12 @@ impl Engine {
     fn obey_resume(&mut self, serial: Serial, body: &Body, group: &mut Group, now_ms: i64) -> Result<()> {
         let Some(live) = self.flows.get(&serial) else { return Err(Error::conflict("the flow is gone")) };
         let key = live.flow.key().clone();
-        let wanted = body.text("interrupt_id").and_then(|id| unhex(&id));
+        let wanted = match body.text("interrupt_id") {
+            Some(id) => Some(unhex(&id).ok_or_else(|| {
+                Error::conflict(format!("interrupt {id:?} of flow {key} is not open; there is no such id"))
+            })?),
+            None => None,
+        };
         let open = live.flow.open_calls(CallKind::Interrupt);
         let found = open.iter().find(|(_, _, call)| wanted.is_none() || call.id == wanted);
         let (step, call) = found.map(|(step, call, _)| (*step, *call)).ok_or_else(|| {
@@ -99,6 +129,7 @@ impl Engine {
         &mut self,
         serial: Serial,
         body: &Body,
+        is_blamed: bool,
         group: &mut Group,
         now_ms: i64,
     ) -> Result<()> {
@@ -106,6 +137,12 @@ impl Engine {
         let child = child.ok_or_else(|| Error::corrupt("a child's result names no child"))?;
         let step = body.get("step").and_then(|step| step.raw().parse().ok()).unwrap_or(0);
         let answer = match (body.get("answer"), body.get("error")) {
+            // The parent waits for something: it is told that it cannot have the answer.
+            _ if is_blamed => Err(CallError {
+                code: "refused".into(),
+                message: "the database refused the child's result; let it return less, or other text".into(),
+                data: None,
+            }),
             (_, Some(error)) => Err(CallError::from_json(error)?),
             (answer, None) => Ok(answer.cloned().unwrap_or_else(Value::null)),
         };

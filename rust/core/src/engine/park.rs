@@ -1,12 +1,12 @@
 //! Calls of parked steps: children, timers, open questions, and the answers to them.
 
-use super::settle::open_interrupts;
-use super::{clock, Engine, Ran, Serial, Timer};
+use super::sweep::Operable;
+use super::{clock, Engine, Ran, Serial, Timer, RELEASING_MS};
 use crate::batch::{After, Group, NewFlow, Op};
 use crate::flow::event::{Control, Event, EventBody};
 use crate::flow::{Call, CallError, CallKind, Status};
 use crate::ids::FlowId;
-use crate::json::{self, Value};
+use crate::json::Value;
 
 impl Engine {
     /// Sets going what the last `new` calls of a step wait for.
@@ -16,8 +16,8 @@ impl Engine {
         else {
             return;
         };
-        for at in calls.len().saturating_sub(new)..calls.len() {
-            match calls[at].kind {
+        for (at, call) in calls.iter().enumerate().skip(calls.len().saturating_sub(new)) {
+            match call.kind {
                 CallKind::Interrupt => {
                     if let (Some(row), Some(live)) =
                         (self.open_row(serial, step, at, now_ms), self.flows.get(&serial))
@@ -25,7 +25,7 @@ impl Engine {
                         group.push(live.about.id, live.claims, Op::OpenInterrupt(Box::new(row)));
                     }
                 }
-                CallKind::Subgraph => self.start_child(serial, step, at as u32, &calls[at], group, now_ms),
+                CallKind::Subgraph => self.start_child(serial, step, at as u32, call, group, now_ms),
                 CallKind::Sleep | CallKind::Signal => {}
             }
         }
@@ -56,12 +56,11 @@ impl Engine {
             (Some(graph), Some(id)) => self.child(serial, step, id, graph, &workflow, call, now_ms),
             _ => None,
         };
-        let outcome = match made {
-            Some(child) => self.create_in(child, group).map_err(|error| (error.code.as_str(), error.message)),
-            None => {
-                let known: Vec<&str> = self.by_workflow.keys().map(String::as_str).take(20).collect();
-                Err(("not_found", format!("no workflow is called {workflow:?}; known are {known:?}")))
-            }
+        let outcome = if let Some(child) = made {
+            self.create_in(child, group).map_err(|error| (error.code.as_str(), error.message))
+        } else {
+            let known: Vec<&str> = self.graphs.workflows().take(20).collect();
+            Err(("not_found", format!("no workflow is called {workflow:?}; known are {known:?}")))
         };
         if let Err((code, message)) = outcome {
             let error = CallError { code: code.into(), message, data: None };
@@ -164,16 +163,15 @@ impl Engine {
                 })
             }
         };
-        match self
-            .index
-            .get(&parent)
-            .copied()
-            .filter(|serial| self.flows.get(serial).is_some_and(|l| !l.is_reloading))
-        {
-            Some(serial) => {
-                self.answer_child_call(serial, step, &id, answer, group, now_ms);
+        match self.operable(&parent) {
+            Operable::Here(serial) => {
+                if !self.answer_child_call(serial, step, &id, answer, group, now_ms) {
+                    // Nobody waits. Should the event that says so be refused, then this one goes back with it.
+                    group.after(parent, After::Settle);
+                }
             }
-            None => group.push(parent, 0, child_result(&id, step, &answer, now_ms)),
+            Operable::Stopping => group.after(parent, After::Settle),
+            Operable::Elsewhere => group.push(parent, 0, child_result(&id, step, &answer, now_ms)),
         }
     }
 
@@ -192,42 +190,12 @@ impl Engine {
         call.is_some_and(|call| self.answer(serial, step, call as u32, answer, group, now_ms))
     }
 
-    /// Cancels a flow and the children it waits for.
+    /// Cancels a flow; the children it waits for go with it.
     pub(super) fn cancel(&mut self, serial: Serial, reason: &str, group: &mut Group, now_ms: i64) {
         let Some(live) = self.flows.get(&serial) else { return };
-        let (id, claims) = (live.about.id, live.claims);
-        let open = open_interrupts(live.flow.steps().flat_map(|step| step.calls.iter()));
-        let children: Vec<FlowId> =
-            live.flow.open_calls(CallKind::Subgraph).into_iter().filter_map(|(_, _, call)| call.id).collect();
-        let event = Event {
-            ord: live.flow.ord() + 1,
-            step: 0,
-            attempt: 0,
-            at: now_ms,
-            body: EventBody::Control(Control::Cancel { reason: reason.to_owned() }),
-        };
-        for interrupt in open {
-            group.push(id, claims, Op::CloseInterrupt { id: interrupt });
-        }
+        let body = EventBody::Control(Control::Cancel { reason: reason.to_owned() });
+        let event = Event { ord: live.flow.ord() + 1, step: 0, attempt: 0, at: now_ms, body };
         self.record(serial, event, None, Ran::default(), group, now_ms);
-        for child in children {
-            match self.index.get(&child).copied() {
-                Some(serial)
-                    if self
-                        .flows
-                        .get(&serial)
-                        .is_some_and(|live| !live.is_stopping && !live.is_reloading) =>
-                {
-                    self.cancel(serial, reason, group, now_ms);
-                }
-                _ => {
-                    let mut body = String::from("{\"reason\":");
-                    json::escape(reason, &mut body);
-                    body.push('}');
-                    group.push(child, 0, Op::Message { kind: "cancel", body, at: now_ms });
-                }
-            }
-        }
     }
 
     /// Fires what is due; gives the next due instant.
@@ -236,16 +204,20 @@ impl Engine {
             match timer {
                 Timer::Delay(serial, step) => self.offer(serial, step, now_ms),
                 Timer::Call(serial, step, call) => self.due(serial, step, call, now_ms),
+                Timer::Rest(serial) => self.consider_release(serial, now_ms),
             }
         }
         self.timers.next().map(u64::cast_signed)
     }
 
     fn due(&mut self, serial: Serial, step: u64, call: u32, now_ms: i64) {
-        let found = self.flows.get(&serial).and_then(|live| live.flow.step(step));
-        let Some(kind) = found.and_then(|step| step.calls.get(call as usize)).map(|call| call.kind) else {
+        let Some(live) = self.flows.get(&serial) else { return };
+        let found = live.flow.step(step).and_then(|step| step.calls.get(call as usize));
+        let Some(kind) = found.map(|call| call.kind) else { return };
+        if live.is_releasing {
+            self.timers.set(Timer::Call(serial, step, call), clock(now_ms + RELEASING_MS));
             return;
-        };
+        }
         let answer = match kind {
             CallKind::Sleep => Ok(Value::null()),
             _ => Err(CallError {
@@ -259,44 +231,6 @@ impl Engine {
             self.enqueue(group);
         }
     }
-
-    /// Lets go of a flow that only waits, and for long: its memory, and its row.
-    pub(super) fn consider_release(&mut self, serial: Serial, now_ms: i64) {
-        let Some(live) = self.flows.get(&serial) else { return };
-        let is_busy = live.is_releasing || live.is_stopping || live.is_reloading || !live.kept.is_empty();
-        if is_busy
-            || !live.running.is_empty()
-            || !live.offered.is_empty()
-            || live.committed != live.flow.ord()
-        {
-            return;
-        }
-        // A child that is owned here answers in memory; without its parent it would have to write a message.
-        let calls = live.flow.open_calls(CallKind::Subgraph);
-        if calls.iter().any(|(_, _, call)| call.id.is_some_and(|child| self.index.contains_key(&child))) {
-            return;
-        }
-        let has_work = live.flow.steps().any(|step| !step.is_parked() && step.not_before <= now_ms);
-        let wake_at = live.flow.next_due();
-        if has_work || wake_at.is_some_and(|at| at <= now_ms + self.options.release_after_ms) {
-            return;
-        }
-        let (id, claims) = (live.about.id, live.claims);
-        let position = json_list_of(live.flow.position());
-        let status = live.flow.status().as_str();
-        let mut group = Group::default();
-        group.push(id, claims, Op::Status { status, position, at: now_ms });
-        group.push(id, claims, Op::Release { wake_at });
-        group.after(id, After::Released);
-        if let Some(live) = self.flows.get_mut(&serial) {
-            live.is_releasing = true;
-        }
-        self.enqueue(group);
-    }
-}
-
-fn json_list_of(names: Vec<&str>) -> String {
-    super::settle::json_list(&names)
 }
 
 fn child_result(

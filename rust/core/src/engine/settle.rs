@@ -3,15 +3,18 @@
 use super::{Engine, Happening, Kept, Ran, Serial};
 use crate::batch::{After, Group, InterruptRow, JournalRow, Op, StopRow};
 use crate::flow::event::Event;
-use crate::flow::{CallKind, EventBody, Status, TaskError, TaskResult};
+use crate::flow::{Call, CallKind, EventBody, Status, TaskResult};
 use crate::ids::FlowId;
 use crate::json;
 use crate::state::State;
 
+/// About what a live step adds to a snapshot.
+const STEP_SNAPSHOT_BYTES: usize = 200;
+
 impl Engine {
     /// A result came in for a step that ran.
     pub(super) fn finished(&mut self, serial: Serial, step: u64, result: TaskResult, ran: Ran, now_ms: i64) {
-        self.keep(serial, Kept { ord: 0, step, happening: Happening::Result(result), ran }, now_ms);
+        self.keep(serial, step, Happening::Result(result), ran, now_ms);
     }
 
     /// A worker died under a step.
@@ -25,27 +28,26 @@ impl Engine {
         now_ms: i64,
     ) {
         let happening = Happening::Lost { cause: cause.to_owned(), alone };
-        self.keep(serial, Kept { ord: 0, step, happening, ran }, now_ms);
+        self.keep(serial, step, happening, ran, now_ms);
     }
 
-    fn keep(&mut self, serial: Serial, kept: Kept, now_ms: i64) {
+    fn keep(&mut self, serial: Serial, step: u64, happening: Happening, ran: Ran, now_ms: i64) {
+        let kept = Kept { ord: 0, step, happening, ran, is_condemned: false };
         if let Some(live) = self.flows.get_mut(&serial).filter(|live| !live.is_stopping) {
             live.kept.push_back(kept);
             self.settle_kept(serial, now_ms);
         }
     }
 
-    /// Settles what is kept and not settled: all of it, or one a batch after a refusal.
+    /// Settles what is kept and not settled.
     pub(super) fn settle_kept(&mut self, serial: Serial, now_ms: i64) {
         loop {
             let Some(live) = self.flows.get_mut(&serial) else { return };
-            if live.is_reloading || (live.is_careful && live.kept.iter().any(|kept| kept.ord > 0)) {
+            if live.is_reloading {
                 return;
             }
-            let Some(at) = live.kept.iter().position(|kept| kept.ord == 0) else {
-                live.is_careful = live.is_careful && !live.kept.is_empty();
-                return;
-            };
+            // Settled ones stand in front: results are settled in the order in which they came.
+            let at = live.kept.partition_point(|kept| kept.ord > 0);
             let Some(mut kept) = live.kept.remove(at) else { return };
             if let Some(ord) = self.settle_one(serial, &kept, now_ms) {
                 kept.ord = ord;
@@ -88,13 +90,11 @@ impl Engine {
         let Some(live) = self.flows.get_mut(&serial) else { return };
         let (id, claims) = (live.about.id, live.claims);
         let node = live.flow.step(event.step).map(|step| live.entry.graph.node(step.node).name.to_string());
-        let closed: Vec<FlowId> = match live.flow.step(event.step) {
-            Some(step) if matches!(event.body, EventBody::Control(_)) => open_interrupts(step.calls.iter()),
-            _ => Vec::new(),
-        };
         let effects = match live.flow.apply(&event, after) {
             Ok(effects) => effects,
             Err(error) => {
+                // A defect of this engine: nothing more is recorded on what the journal does not have.
+                live.is_reloading = true;
                 self.report.broken.push((id, error.message));
                 return;
             }
@@ -118,17 +118,16 @@ impl Engine {
         };
         group.push(id, claims, Op::Journal(row));
         group.after(id, After::Committed { ord: event.ord });
-        if live.crashes > 0 && matches!(event.body, EventBody::Done { .. }) {
-            live.crashes = 0;
+        let is_done = matches!(event.body, EventBody::Done { .. });
+        if is_done && live.crashes > 0 && !live.is_calming && !live.flow.status().is_finished() {
+            live.is_calming = true;
             group.push(id, claims, Op::Calm);
+            group.after(id, After::Calmed);
         }
         for step in &effects.ready {
             group.after(id, After::Offer { step: *step });
         }
-        for interrupt in closed {
-            group.push(id, claims, Op::CloseInterrupt { id: interrupt });
-        }
-        self.drop_steps(serial, &effects.cancelled);
+        self.sweep(serial, &effects.dropped, group, now_ms);
         match &event.body {
             EventBody::Parked { calls, .. } => self.parked(serial, event.step, calls.len(), group, now_ms),
             EventBody::Resolved { call, .. } => self.close_call(serial, event.step, *call, group),
@@ -168,7 +167,9 @@ impl Engine {
     fn consider_snapshot(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
         let limit = self.options.snapshot_bytes;
         let Some(live) = self.flows.get_mut(&serial) else { return };
-        if live.journal_bytes <= limit.max(2 * live.snapshot_len) {
+        // A fan-out of a hundred thousand is one short event, and a snapshot right after it a huge one.
+        let least = live.flow.live_steps() * STEP_SNAPSHOT_BYTES;
+        if live.journal_bytes <= limit.max(2 * live.snapshot_len).max(least) {
             return;
         }
         let body = live.flow.snapshot();
@@ -211,32 +212,6 @@ impl Engine {
         }
     }
 
-    /// Forgets steps that ended without a result of their own: their dispatches are void.
-    pub(super) fn drop_steps(&mut self, serial: Serial, steps: &[u64]) {
-        for step in steps {
-            let Some(live) = self.flows.get_mut(&serial) else { return };
-            if live.offered.remove(step) {
-                self.scheduler.withdraw(serial, *step);
-            }
-            if let Some(dispatch) = live.running.remove(step) {
-                if let Some(running) = self.running.remove(&dispatch) {
-                    if let Some(worker) = self.workers.get_mut(&running.worker) {
-                        worker.outbox.cancel(dispatch);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The offending result of a flow whose row the database refused becomes an error of its step.
-    pub(super) fn condemn(&mut self, serial: Serial, message: &str) {
-        let Some(live) = self.flows.get_mut(&serial) else { return };
-        if let Some(kept) = live.kept.front_mut() {
-            let message = format!("the database refused what the step wrote: {message}");
-            kept.happening = Happening::Result(TaskResult::Failed(TaskError::engine("refused", message)));
-        }
-    }
-
     pub(super) fn open_row(
         &self,
         serial: Serial,
@@ -260,12 +235,9 @@ impl Engine {
     }
 }
 
-/// The ids of the interrupts that are open among some calls.
-pub(super) fn open_interrupts<'a>(calls: impl Iterator<Item = &'a crate::flow::Call>) -> Vec<FlowId> {
-    calls
-        .filter(|call| call.kind == CallKind::Interrupt && call.is_open())
-        .filter_map(|call| call.id)
-        .collect()
+/// The ids of the questions that are open among some calls.
+pub(super) fn open_row_ids(calls: &[Call]) -> impl Iterator<Item = FlowId> + '_ {
+    calls.iter().filter(|call| call.is_open_interrupt()).filter_map(|call| call.id)
 }
 
 /// A JSON list of strings.

@@ -71,7 +71,7 @@ impl Flow {
                 self.open_interrupts += calls.iter().filter(|call| call.is_open_interrupt()).count();
             }
             EventBody::Resolved { call, answer } => {
-                self.resolve_call(event.step, *call, answer, &mut effects)?
+                self.resolve_call(event.step, *call, answer, &mut effects)?;
             }
             EventBody::Lost { alone, .. } => {
                 let step = self.live(event.step)?;

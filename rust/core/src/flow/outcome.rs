@@ -56,9 +56,9 @@ pub struct TaskError {
     /// What happened.
     pub message: String,
     /// The exception's qualified name, empty for the engine's own failures.
-    pub type_name: String,
+    pub type_name: Box<str>,
     /// Text of the traceback.
-    pub traceback: Option<String>,
+    pub traceback: Option<Box<str>>,
     /// What the task attached.
     pub data: Option<Value>,
     /// How to treat it.
@@ -80,7 +80,7 @@ impl TaskError {
 
     /// Makes it fit into an event of `limit` bytes: first its data goes, then its texts are cut.
     pub(super) fn fit(&mut self, limit: usize) {
-        let texts = self.message.len() + self.traceback.as_ref().map_or(0, String::len);
+        let texts = self.message.len() + self.traceback.as_ref().map_or(0, |trace| trace.len());
         if self.data.as_ref().map_or(0, |data| data.raw().len()) + texts > limit {
             self.data = None;
         }
@@ -115,8 +115,10 @@ impl TaskError {
             match &*name {
                 "code" => error.code = text(&value),
                 "message" => error.message = text(&value),
-                "type" => error.type_name = text(&value),
-                "traceback" => error.traceback = Some(text(&value)).filter(|text| !text.is_empty()),
+                "type" => error.type_name = text(&value).into(),
+                "traceback" => {
+                    error.traceback = Some(text(&value).into_boxed_str()).filter(|text| !text.is_empty());
+                }
                 "data" => error.data = Some(value).filter(|value| !value.is_null()),
                 "class" => error.class = ErrorClass::parse(&text(&value)),
                 "retryable" => retryable = value.raw() == "true",
@@ -182,7 +184,7 @@ impl StepError {
             match &*name {
                 "node" => node = text(&field).into(),
                 "step_key" => {
-                    step = text(&field).rsplit('/').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+                    step = text(&field).rsplit('/').next().and_then(|n| n.parse().ok()).unwrap_or(0);
                 }
                 _ => {}
             }

@@ -133,7 +133,7 @@ impl Flow {
             .route(step.node, after, goto)
             .map_err(|error| TaskError::engine(error.code(), error.message().to_owned()))?;
         let route = if node.is_fan_out && goto.is_none() {
-            self.open(step, &hops, not_before)?
+            self.open(step, &hops, not_before)
         } else if let Some(hop) = hops.first() {
             self.go(step, hop.target, not_before)?
         } else if step.branch.is_none() {
@@ -171,7 +171,7 @@ impl Flow {
         }
     }
 
-    fn open(&self, step: &Step, hops: &[Hop], not_before: i64) -> std::result::Result<Route, TaskError> {
+    fn open(&self, step: &Step, hops: &[Hop], not_before: i64) -> Route {
         let join = self.graph.node(step.node).join.unwrap_or(Target::End);
         let (mut entries, mut next) = (Vec::with_capacity(hops.len()), self.next_step);
         for hop in hops {
@@ -194,16 +194,14 @@ impl Flow {
         entries.retain(|entry| !matches!(entry, Entry::Each { count: 0, .. } | Entry::Arrived { count: 0 }));
         if entries.is_empty() {
             return match join {
-                Target::End if step.branch.is_none() => Ok(Route::End),
-                Target::End => Ok(Route::Arrive { not_before }),
-                Target::Node(ix) => Ok(Route::Go {
-                    step: self.next_step,
-                    node: self.graph.node(ix).name.to_string(),
-                    not_before,
-                }),
+                Target::End if step.branch.is_none() => Route::End,
+                Target::End => Route::Arrive { not_before },
+                Target::Node(ix) => {
+                    Route::Go { step: self.next_step, node: self.graph.node(ix).name.to_string(), not_before }
+                }
             };
         }
-        Ok(Route::Fan { entries, not_before })
+        Route::Fan { entries, not_before }
     }
 
     /// Refuses a route that would make the flow a runaway.

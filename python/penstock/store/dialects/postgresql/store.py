@@ -69,6 +69,11 @@ class PostgresStore(SqlStore):
         self._readers.close()
         self._engine.dispose()
 
+    @property
+    def is_shared(self) -> bool:
+        """Any number of engines may use it."""
+        return True
+
     # --- connections ---
 
     @staticmethod

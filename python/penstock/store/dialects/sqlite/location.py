@@ -40,18 +40,27 @@ def locate(url: URL) -> Location:
 
     Raises:
         Invalid: The URL has an option that is not known.
-        EngineUnavailable: The directory does not exist.
+        EngineUnavailable: The directory does not exist, or may not be looked into.
     """
     synchronous = _synchronous(url)
     if url.database in (None, "", ":memory:"):
         directory = Path(tempfile.mkdtemp(prefix="penstock-"))
         return Location(directory / "penstock.db", "OFF", is_temporary=True)
-    path = Path(str(url.database)).resolve()
-    if not path.parent.is_dir():
-        raise EngineUnavailable(f"The directory {path.parent} of the database {path.name} does not exist.")
-    if path.is_dir():
-        raise EngineUnavailable(f"The database {path} is a directory.")
-    return Location(path, synchronous, is_temporary=False)
+    return Location(_reach(Path(str(url.database))), synchronous, is_temporary=False)
+
+
+def _reach(named: Path) -> Path:
+    try:
+        path = named.resolve()
+        if not path.parent.is_dir():
+            raise EngineUnavailable(
+                f"The directory {path.parent} of the database {path.name} does not exist."
+            )
+        if path.is_dir():
+            raise EngineUnavailable(f"The database {path} is a directory.")
+    except (OSError, RuntimeError) as error:  # no right to look there, a loop of links
+        raise EngineUnavailable(f"The database {named} cannot be reached: {error}.") from error
+    return path
 
 
 def _synchronous(url: URL) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy import Table
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL, Connection
 
+from penstock.errors import EngineUnavailable
 from penstock.store import replicas
 from penstock.store.batch import Batch, Committed, Fenced
 from penstock.store.dialects.sqlite import claims as claiming
@@ -21,6 +22,7 @@ from penstock.store.dialects.sqlite.json_queries import SqliteJson
 from penstock.store.dialects.sqlite.location import locate
 from penstock.store.dialects.sqlite.lock import EngineLock
 from penstock.store.failures import Outage
+from penstock.store.identity import is_gone
 from penstock.store.migrations import migrate
 from penstock.store.rows import Claimed, Ended, LoadRow, Look, Mail, Sent
 from penstock.store.sql_store import SqlStore
@@ -46,8 +48,11 @@ class SqliteStore(SqlStore):
         self._check()
 
     def _check(self) -> None:
+        """Refuse what is no database. A file that is not there yet is made by `register`, not by a look."""
+        if not self._location.path.exists():
+            return
         try:
-            with self._naming_failures(), self._writes.connect() as conn:
+            with self._naming_failures(), self._reads.connect() as conn:
                 conn.exec_driver_sql("PRAGMA schema_version").fetchone()
         except BaseException:
             self.close()
@@ -63,6 +68,11 @@ class SqliteStore(SqlStore):
         self._reads.dispose()
         self._lock.release()
         self._remove()
+
+    @property
+    def is_shared(self) -> bool:
+        """The lock file sees to it that there is one engine."""
+        return False
 
     # --- connections ---
 
@@ -123,6 +133,19 @@ class SqliteStore(SqlStore):
             raise
         self._replica_id = replica_id
         return replica_id
+
+    def attach(self) -> None:
+        """Check that the schema is there; makes no file."""
+        if not self._location.path.exists():
+            raise EngineUnavailable(
+                f"There is no database {self._location.path}: no engine has ever used it. Start one, which makes it."
+            )
+        super().attach()
+
+    def has_living_replica(self) -> bool:
+        """Look for the processes themselves: there is one machine, and one engine renews nothing."""
+        with self._reading() as conn:
+            return not all(is_gone(*process) for process in replicas.read_processes(conn))
 
     def leave(self) -> int:
         """Release all flows of this replica, unregister it and let go of the lock."""

@@ -1,0 +1,276 @@
+"""The engine for hosts with an event loop: the same operations, awaited.
+
+No thread stands behind a wait. What an operation does between its waits may ask the database, so it runs on one of a
+few threads; while it waits, it is a future of the caller's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack
+
+from penstock.app import App
+from penstock.engine import Engine
+from penstock.errors import EngineUnavailable
+from penstock.operations import cancel, create, find, read, resume, run_task, wait
+from penstock.operations.context import VERDICT_TIMEOUT_S, Context
+from penstock.operations.operation import Operation, Until
+
+if TYPE_CHECKING:
+    from penstock.host import GraphLoader, TaskExecutor
+    from penstock.options import CreateOptions, Duration
+    from penstock.outcome import FlowSummary, Json, Outcome, Page, StepInfo
+
+T = TypeVar("T")
+P = ParamSpec("P")
+_THREADS = 8
+
+
+class AsyncEngine:
+    """An `Engine` whose operations are awaited, on the loop that started it, which they never block.
+
+    Use it as an asynchronous context manager, or await `start` and `shutdown`. A task that is cancelled while it awaits
+    an operation leaves the flow as it is. Arguments are those of `Engine`.
+
+    Raises:
+        Invalid: An argument is out of range, or the app cannot be found by workers.
+    """
+
+    def __init__(
+        self,
+        app: App | str | None,
+        url: str,
+        *,
+        workers: int = 0,
+        threads: int = 1,
+        name: str | None = None,
+        lease: Duration = 15.0,
+        time_budget: Duration = timedelta(minutes=2),
+        default_priority: int = 100,
+        loader: GraphLoader | None = None,
+        executor: TaskExecutor | None = None,
+        room: int = 2_048,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self._engine = Engine(
+            app,
+            url,
+            workers=workers,
+            threads=threads,
+            name=name,
+            lease=lease,
+            time_budget=time_budget,
+            default_priority=default_priority,
+            loader=loader,
+            executor=executor,
+            room=room,
+            clock=clock,
+        )
+        # All read and written on the loop's thread:
+        self._pool: ThreadPoolExecutor | None = None
+        self._under_way = 0
+        self._is_idle = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.shutdown()
+
+    def __repr__(self) -> str:
+        return f"<Async{repr(self._engine)[1:]}"
+
+    async def start(self) -> None:
+        """As `Engine.start`. When the caller is cancelled meanwhile, nothing stays behind."""
+        starting = _on_a_thread(self._engine.start)
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await asyncio.wait((starting,))
+            await _on_a_thread(partial(self._engine.shutdown, 0))
+            raise
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="penstock-operation")
+
+    async def shutdown(self, timeout: Duration | None = None) -> None:
+        """As `Engine.shutdown`; operations that wait are refused. It goes on when the caller is cancelled."""
+        await asyncio.shield(asyncio.ensure_future(self._stop(timeout)))
+
+    async def _stop(self, timeout: Duration | None) -> None:
+        await _on_a_thread(partial(self._engine.shutdown, timeout))
+        # Everybody who waited has been told, and needs a thread once more to hear it.
+        while self._under_way:
+            self._is_idle.clear()
+            await self._is_idle.wait()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False)
+
+    # --- operations: one line each, what they mean is in `operations` ---
+
+    async def create(
+        self, workflow: str, state: Mapping[str, Json] | None = None, **options: Unpack[CreateOptions]
+    ) -> str:
+        """As `Engine.create`."""
+        return await self._complete(create.create(self._ready, workflow, state, options))
+
+    async def create_many(
+        self, workflow: str, states: Sequence[Mapping[str, Json] | None], **options: Unpack[CreateOptions]
+    ) -> builtins.list[str]:
+        """As `Engine.create_many`."""
+        return await self._complete(create.create_many(self._ready, workflow, states, options))
+
+    async def run(
+        self,
+        workflow: str,
+        state: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration | None = None,
+        **options: Unpack[CreateOptions],
+    ) -> Outcome:
+        """As `Engine.run`."""
+        return await self._complete(wait.run(self._ready, workflow, state, timeout, options))
+
+    async def run_task(
+        self,
+        task: str | Callable[..., Any],
+        state: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration | None = None,
+        **options: Unpack[CreateOptions],
+    ) -> Outcome:
+        """As `Engine.run_task`."""
+        return await self._complete(run_task.run_task(self._ready, task, state, timeout, options))
+
+    async def wait(self, key: str, *, timeout: Duration | None = None) -> Outcome:
+        """As `Engine.wait`."""
+        return await self._complete(wait.wait(self._ready, key, timeout))
+
+    async def poll(self, key: str, *, timeout: Duration = 0) -> Outcome:
+        """As `Engine.poll`."""
+        return await self._complete(wait.poll(self._ready, key, timeout))
+
+    async def snapshot(self, key: str) -> Outcome:
+        """As `Engine.snapshot`."""
+        return await self._call(read.snapshot, self._ready, key)
+
+    async def history(self, key: str) -> tuple[StepInfo, ...]:
+        """As `Engine.history`."""
+        return await self._call(read.history, self._ready, key)
+
+    async def step(self, step_key: str) -> StepInfo:
+        """As `Engine.step`."""
+        return await self._call(read.step, self._ready, step_key)
+
+    async def list(self, **filters: Any) -> Page[FlowSummary]:
+        """As `Engine.list`."""
+        return await self._call(find.find, self._ready, **find.check(filters))
+
+    async def resume(
+        self,
+        key: str,
+        answer: Json = None,
+        *,
+        interrupt_id: str | None = None,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """As `Engine.resume`."""
+        await self._complete(resume.resume(self._ready, key, answer, interrupt_id, timeout))
+
+    async def cancel(self, key: str, reason: str = "", *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
+        """As `Engine.cancel`."""
+        await self._complete(cancel.cancel(self._ready, key, reason, timeout))
+
+    async def processes(self) -> dict[int, int]:
+        """As `Engine.processes`."""
+        return self._engine.processes()
+
+    # --- how an operation is awaited ---
+
+    @property
+    def _ready(self) -> Context:
+        return self._engine._ready
+
+    async def _call(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.wrap_future(self._submit(fn, *args, **kwargs))
+
+    async def _complete(self, operation: Operation[T]) -> T:
+        self._under_way += 1
+        try:
+            return await self._follow(operation)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._is_idle.set()
+
+    async def _follow(self, operation: Operation[T]) -> T:
+        is_in_time: bool | None = None
+        while True:
+            part = self._submit(_advance, operation, is_in_time)
+            try:
+                reached = await asyncio.wrap_future(part)
+                if isinstance(reached, _Returned):
+                    return reached.value
+                is_in_time = await _arrival(reached)
+            except asyncio.CancelledError:
+                # Closed when its part has ended, or will not begin: then the wait that it entered is left.
+                part.add_done_callback(lambda _: operation.close())
+                raise
+
+    def _submit(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Call *fn* on a thread, which sees the caller's context variables."""
+        if self._pool is None:
+            raise EngineUnavailable("the engine does not run; await start(), or use `async with`")
+        return self._pool.submit(copy_context().run, partial(fn, *args, **kwargs))
+
+
+@dataclass(frozen=True, slots=True)
+class _Returned(Generic[T]):
+    """What an operation came to, as against what it waits for."""
+
+    value: T
+
+
+def _advance(operation: Operation[T], is_in_time: bool | None) -> Until | _Returned[T]:
+    try:
+        return next(operation) if is_in_time is None else operation.send(is_in_time)
+    except StopIteration as end:
+        return _Returned(end.value)
+
+
+async def _arrival(until: Until) -> bool:
+    """Wait without a thread; whether it came in time."""
+    loop = asyncio.get_running_loop()
+    arrived = loop.create_future()
+    until.waiter.on_set(partial(_tell, loop, arrived))
+    done, _ = await asyncio.wait((arrived,), timeout=until.seconds)
+    return bool(done)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, arrived: asyncio.Future[None]) -> None:
+    try:
+        loop.call_soon_threadsafe(_set, arrived)
+    except RuntimeError:
+        # The loop was closed under its waits: nobody is there to be told.
+        pass
+
+
+def _set(arrived: asyncio.Future[None]) -> None:
+    if not arrived.done():
+        arrived.set_result(None)
+
+
+def _on_a_thread(fn: Callable[[], None]) -> asyncio.Future[None]:
+    """Call *fn* on a thread of its own: the loop's pool may be full of what waits for this."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="penstock-lifecycle")
+    done = asyncio.wrap_future(pool.submit(fn))
+    pool.shutdown(wait=False)
+    return done

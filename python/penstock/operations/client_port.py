@@ -1,0 +1,110 @@
+"""How a client reaches a shard: through its database alone. It owns no flow, holds no lease and takes no lock."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeVar
+
+from penstock._core import check_input, compile_graph
+from penstock.errors import Invalid, NotFound
+from penstock.operations.create import unowned
+from penstock.operations.port import NewRow, load
+from penstock.store import RefusedRow
+
+if TYPE_CHECKING:
+    from penstock.host import GraphLoader
+    from penstock.outcome import Json
+    from penstock.runtime.waiters import Waiters
+    from penstock.runtime.watcher import Watcher
+    from penstock.store import Store
+
+T = TypeVar("T")
+
+
+class ClientPort:
+    """A `Port` without an engine: its flows are created unowned and ready, for any engine to claim."""
+
+    def __init__(self, store: Store, waiters: Waiters, watcher: Watcher, loader: GraphLoader | None) -> None:
+        self._store = store
+        self._waiters = waiters
+        self._watcher = watcher
+        self._loader = loader
+        self._writing = threading.Lock()
+        # Written by any thread, each entry once and, but for loaded ones, to the same value; graphs by workflow, definitions by graph.
+        self._published: dict[str, bytes] = {}
+        # Workflows that the loader gave; it is asked for each flow. Added to by any thread.
+        self._loaded: set[str] = set()
+        self._definitions: dict[bytes, bytes] = {}
+
+    def graph_of(self, workflow: str, baggage: Mapping[str, Json]) -> bytes:
+        """Take what was published from here, then the loader's, then what an engine published last."""
+        graph_id = None if workflow in self._loaded else self._published.get(workflow)
+        if graph_id is not None:
+            return graph_id
+        definition = load(self._loader, workflow, baggage)
+        if definition is not None:
+            self._loaded.add(workflow)
+            return self.publish(workflow, definition)
+        newest = self._store.newest_graph(workflow)
+        if newest is None:
+            raise NotFound(
+                f"no workflow called {workflow!r} is known here, and no engine has published one; "
+                "start an engine whose app has it, or give the client an app"
+            )
+        self._definitions[newest[0]] = newest[1].encode()
+        return newest[0]
+
+    def publish(self, workflow: str, definition: bytes) -> bytes:
+        """Check the definition and store it for everybody."""
+        graph_id, canonical, _ = compile_graph(definition)
+        self.write(lambda: self._store.publish(graph_id, workflow, canonical.decode())).result()
+        self._definitions[graph_id] = canonical
+        self._published[workflow] = graph_id
+        return graph_id
+
+    def check_input(self, graph_id: bytes, state: str) -> None:
+        """Check it against the definition."""
+        check_input(self._definitions[graph_id], [state])
+
+    def submit(self, rows: Sequence[NewRow], *, is_run: bool) -> None:
+        """Insert the flows in one transaction, in the caller's thread."""
+        graph_id = rows[0][2]
+        check_input(self._definitions[graph_id], [row[3] for row in rows])
+        try:
+            self.write(lambda: self._store.create([unowned(row) for row in rows])).result()
+        except RefusedRow as refusal:
+            raise Invalid(f"the database refuses the flow: {refusal}; nothing was stored") from refusal
+        if is_run:
+            self.poke()
+        else:
+            self._waiters.created.announce(rows[-1][0], None)
+
+    def watch(self, flow_id: bytes) -> None:
+        """Look at everything that is waited for, this flow included."""
+        del flow_id
+        self.poke()
+
+    def unwatch(self, flow_id: bytes) -> None:
+        """Nothing: what nobody waits for is not looked at."""
+
+    def write(self, fn: Callable[[], T]) -> Future[T]:
+        """Call it in this thread, one at a time."""
+        done: Future[T] = Future()
+        with self._writing:
+            try:
+                done.set_result(fn())
+            except BaseException as error:  # noqa: BLE001  # the caller gets whatever it is
+                done.set_exception(error)
+        return done
+
+    def poke(self) -> None:
+        """Have the watcher look."""
+        self._watcher.poke()
+
+    def absence(self) -> str:
+        """Ask the database whether an engine is alive."""
+        if self._store.has_living_replica():
+            return ""
+        return "; no engine is alive on this database: start one"
