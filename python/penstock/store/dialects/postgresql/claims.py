@@ -33,6 +33,13 @@ taken AS (
     WHERE l.flow_id = picked.flow_id RETURNING l.flow_id, l.claims, l.graph_id, picked.place)
 SELECT f.living, t.flow_id, t.claims, t.graph_id FROM (SELECT count(*) AS living FROM fence) f
     LEFT JOIN taken t ON true ORDER BY t.place"""
+IN_ORDER = (
+    "BEGIN; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off; "
+    "SET LOCAL jit = off"
+)
+"""Begins the transaction of a claim. A planner that expects few ready flows would rather read and sort all of them
+than walk the index in its order: 180 ms instead of 3 beside 50 000. What is off only costs more, which would make the server compile. Local to the transaction, so a proxy may stand
+between."""
 _GIVE_BACK = """WITH mine AS MATERIALIZED (
     SELECT l.flow_id FROM penstock_live l JOIN unnest($2::uuid[], $3::int8[]) x(flow_id, claims)
     ON l.flow_id = x.flow_id AND l.claims = x.claims WHERE l.owner = $1::int8 ORDER BY l.flow_id FOR NO KEY UPDATE OF l)
@@ -69,7 +76,8 @@ def claim(
 ) -> list[Claimed] | Fenced:
     """Claim flows: first those with unread mail, longest waiting first, then those with work, best band first.
 
-    Served by `live_mail` and `live_ready`; rows that another replica is taking are passed over.
+    Served by `live_mail` and `live_ready`; rows that another replica is taking are passed over. The caller's
+    transaction begins by `IN_ORDER`.
     """
     parameters = [owner, max(mail, 0), max(ready, 0), bytea_array(exclude), max_format]
     rows = run(driver, _CLAIM, parameters).fetchall()
