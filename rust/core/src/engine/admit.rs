@@ -227,8 +227,8 @@ impl Engine {
     /// which a result is kept does not run again.
     fn resume_work(&mut self, serial: Serial, now_ms: i64) {
         let Some(live) = self.flows.get(&serial) else { return };
-        let is_idle =
-            |step: u64| !live.running.contains_key(&step) && !live.kept.iter().any(|kept| kept.step == step);
+        let kept: FxHashSet<u64> = live.kept.iter().map(|kept| kept.step).collect();
+        let is_idle = |step: u64| !live.running.contains_key(&step) && !kept.contains(&step);
         let mut idle: Vec<(u64, bool)> = live
             .flow
             .steps()
