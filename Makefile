@@ -44,6 +44,8 @@ build: $(EXTENSION) ## Make .venv and build the extension, in release mode.
 demo: build ## Verify every Python distribution of this machine with a durable workflow.
 	$(BIN)/python -m examples.verify_packages
 
+# The tests run on SQLite and on a PostgreSQL: the server of PENSTOCK_TEST_POSTGRES, else the machine's binaries in a
+# private directory, else a wheel's. Their summary names what was used.
 test: build wheel $(VENV)/.dev ## Run make check, the Rust tests and the Python tests; end with a summary.
 	@$(BIN)/python tools/run_tests.py
 

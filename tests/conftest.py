@@ -11,6 +11,8 @@ import pytest
 from tests.support.host import Host, run_host
 from tests.support.ledger import Ledger
 
+pytest_plugins = ["tests.support.databases"]
+
 
 @pytest.fixture
 def database_url(tmp_path: Path) -> str:

@@ -18,6 +18,7 @@ __all__ = [
     "Core",
     "Report",
     "WorkerCodec",
+    "check_input",
     "check_state",
     "compile_graph",
     "flow_key",
@@ -255,14 +256,20 @@ _StepMessage: TypeAlias = tuple[
     str,  # node
     str,  # task
     str,  # baggage, a JSON object, or ""
-    str,  # state, a JSON object
+    str,  # state, a JSON object; in a partial one a null is a field that is not there
     str,  # changes of earlier attempts in the journal's form, or ""
     str,  # calls that are answered, a JSON list, or ""
+    bool,  # is_partial: the state lacks fields, which `fetch` asks for
 ]
 _GraphMessage: TypeAlias = tuple[
     int,  # WorkerCodec.GRAPH
     int,  # graph_no
     str,  # reducers, a JSON object of field to reducer
+]
+_StateMessage: TypeAlias = tuple[
+    int,  # WorkerCodec.STATE
+    int,  # dispatch
+    str,  # the whole state, a JSON object; "" when the dispatch is not current any more
 ]
 _CancelMessage: TypeAlias = tuple[
     int,  # WorkerCodec.CANCEL
@@ -333,15 +340,19 @@ class Core:
     def knows_graph(self, graph_id: bytes) -> bool:
         """Tell whether a graph is known; one that no workflow means is forgotten when many others were used since."""
 
-    def set_tasks(self, tasks: list[tuple[str, bool]]) -> None:
+    def set_tasks(self, tasks: list[tuple[str, bool, list[str] | None, bool]]) -> None:
         """Say which tasks the workers have.
 
         Args:
-            tasks: (name, is_async) of each.
+            tasks: (name, is_async, fields, takes_flow) of each. A step's frame carries the named fields, with
+                `takes_flow` the small others too; with None the whole state.
         """
 
     def set_default_kind(self, is_async: bool) -> None:
-        """Take every task name for known and of this kind, as with a host's executor."""
+        """Take every task name for known and of this kind, as with a host's executor.
+
+        A task that `set_tasks` has not named gets the whole state.
+        """
 
     def missing_tasks(self, graph_id: bytes) -> list[str]:
         """Return the tasks of a graph that no worker has, in order; none for a graph that was never added."""
@@ -433,6 +444,9 @@ class Core:
         Returns:
             (worker, bytes to be sent), once for each worker that gets something, by worker number.
         """
+
+    def outgoing(self) -> list[tuple[int, bytes]]:
+        """Return what `frames` would send without handing out steps: answers to `WorkerCodec.fetch`, cancels."""
 
     def tick(self, now_ms: int) -> int | None:
         """Fire the timers that are due and return the instant of the next one; None when there is none."""
@@ -587,6 +601,13 @@ class Batch:
     def outbox(self) -> list[_OutboxRow]:
         """Rows of `outbox` to insert: `OUTBOX_COLUMNS`. Always empty: this version publishes nothing."""
 
+    def arrays(self) -> tuple[int, list[bytes], tuple[bytes, int] | None]:
+        """The batch as arrays in PostgreSQL's binary format: groups that are there, columns, flow and ord of the last event.
+
+        The groups are those of `penstock.store.dialects.postgresql.parameters`. All that the batch does to one live
+        row is folded into one row of the group `touched`.
+        """
+
     def guards(self) -> list[_Guard]:
         """Return what must hold of live rows: (unit, flow_id, owner, claims, mail as read or None)."""
 
@@ -642,7 +663,7 @@ class WorkerCodec:
 
     STEP: ClassVar[int]
     """Kind of (STEP, dispatch, graph_no, attempt, step, created_at_ms, step_created_at_ms, deadline_ms, flow_key,
-    node, task, baggage, state, changes, calls)."""
+    node, task, baggage, state, changes, calls, is_partial)."""
 
     GRAPH: ClassVar[int]
     """Kind of (GRAPH, graph_no, reducers), which comes before the first step of that graph."""
@@ -652,6 +673,9 @@ class WorkerCodec:
 
     STOP: ClassVar[int]
     """Kind of (STOP,): finish what was sent, then exit."""
+
+    STATE: ClassVar[int]
+    """Kind of (STATE, dispatch, state): what `fetch` asked for."""
 
     DONE: ClassVar[int]
     """Outcome: the task returned."""
@@ -669,7 +693,9 @@ class WorkerCodec:
     """The longest frame that either side writes or accepts."""
 
     def __new__(cls) -> Self: ...
-    def feed(self, data: bytes) -> list[_StepMessage | _GraphMessage | _CancelMessage | _StopMessage]:
+    def feed(
+        self, data: bytes
+    ) -> list[_StepMessage | _GraphMessage | _StateMessage | _CancelMessage | _StopMessage]:
         """Read what the engine sent; a frame may come in pieces. One thread, in order.
 
         Raises:
@@ -683,6 +709,10 @@ class WorkerCodec:
         Raises:
             Invalid: There is no such outcome, or one attempt is longer than `MAX_FRAME_BYTES`.
         """
+
+    @staticmethod
+    def fetch(dispatch: int) -> bytes:
+        """Write the frame that asks for the whole state of a step."""
 
     @staticmethod
     def hello(about: str) -> bytes:

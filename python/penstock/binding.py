@@ -6,7 +6,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from penstock.conversion import Converter, converter_of
@@ -22,6 +22,34 @@ class _Parameter(typing.NamedTuple):
     name: str
     check: Converter | None
     default: Any
+
+
+class Needs(typing.NamedTuple):
+    """What a task can be seen to need of the state. A wrong guess costs a fetch, never a wrong value."""
+
+    fields: list[str] | None
+    """The fields that its parameters name; None for everything."""
+    takes_flow: bool
+
+
+EVERYTHING = Needs(None, True)
+
+
+def needs_of(function: Callable[..., Any]) -> Needs:
+    """Say what a task needs, before it is ever called: what cannot be told from its parameters is everything.
+
+    An async task needs everything, because it cannot wait for the rest without blocking its loop.
+    """
+    if is_async(function):
+        return EVERYTHING
+    try:
+        parameters = list(_parameters(function))
+    except Exception:  # noqa: BLE001 - a signature or an annotation may not be there to be looked at yet
+        return EVERYTHING
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter, _ in parameters):
+        return EVERYTHING
+    named = [parameter.name for parameter, annotation in parameters if not _is_carrier(annotation)]
+    return Needs(named, len(named) < len(parameters))
 
 
 class Binding:
@@ -78,11 +106,8 @@ class Binding:
         return default
 
     def _compile(self) -> None:
-        hints = _hints(self.function)
-        for name, parameter in inspect.signature(self.function).parameters.items():
-            annotation = hints.get(name, parameter.annotation)
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                continue
+        for parameter, annotation in _parameters(self.function):
+            name = parameter.name
             if parameter.kind is parameter.VAR_KEYWORD:
                 self._rest = True
                 continue
@@ -118,6 +143,14 @@ def is_async(function: Callable[..., Any]) -> bool:
         return True
     call = getattr(function, "__call__", None)  # noqa: B004 - the method is looked at, not whether it is there
     return inspect.iscoroutinefunction(call)
+
+
+def _parameters(function: Callable[..., Any]) -> Iterator[tuple[inspect.Parameter, Any]]:
+    """Give the parameters that a binding fills or passes on, with their annotations as far as they resolve."""
+    hints = _hints(function)
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is not parameter.VAR_POSITIONAL:
+            yield parameter, hints.get(name, parameter.annotation)
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 A field is one of three: as the step found it, contributed to (reduced fields), or set or deleted by this
 step. Within a step a later change of a field replaces the earlier one, whatever attempt made it; reducers
 are applied by the engine when the step has finished, and here only for reading.
+
+The engine sends a task what it is seen to need. Where something was left out, the first look at a field that is not
+here, or at all of them, fetches the whole state, once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from penstock.encoding import Json, decode, encode
@@ -23,17 +26,25 @@ _ABSENT: Final = object()
 class Fields:
     """The fields of one attempt."""
 
-    __slots__ = ("_base", "_changes", "_earlier", "_reducers", "_seen", "_state")
+    __slots__ = ("_base", "_changes", "_earlier", "_fetch", "_reducers", "_seen", "_state")
 
-    def __init__(self, state: str, reducers: Mapping[str, str], earlier: str = "") -> None:
+    def __init__(
+        self,
+        state: str,
+        reducers: Mapping[str, str],
+        earlier: str = "",
+        fetch: Callable[[], str] | None = None,
+    ) -> None:
         """Make the fields of an attempt.
 
         Args:
             state: What the step sees, a JSON object, without its own changes.
             reducers: Field to reducer name, of the fields that have one.
             earlier: Changes of earlier attempts in the journal's form, or empty.
+            fetch: Gives the whole state when `state` is a part of it, in which a null is a field known to be absent.
         """
         self._state = state
+        self._fetch = fetch
         self._reducers = reducers
         self._base: dict[str, Json] | None = None
         self._earlier = _earlier_changes(earlier) if earlier else {}
@@ -52,7 +63,7 @@ class Fields:
         """
         change = self._changes.get(field) or self._earlier.get(field)
         if change is None:
-            return self._found()[field]
+            return self._found(field)
         value = self._seen.get(field, _ABSENT)
         if value is _ABSENT:
             value = self._seen[field] = self._changed(field, *change)
@@ -95,11 +106,11 @@ class Fields:
     def names(self) -> list[str]:
         """The names of all present fields: those found first, in their order."""
         changed = [*self._earlier, *self._changes]
-        return [name for name in dict.fromkeys([*self._found(), *changed]) if name in self]
+        return [name for name in dict.fromkeys([*self._whole(), *changed]) if name in self]
 
     def found(self) -> dict[str, Json] | None:
         """The state as found when this step has changed nothing, not a copy; else None."""
-        return None if self._changes or self._earlier else self._found()
+        return None if self._changes or self._earlier else self._whole()
 
     def changes_json(self) -> str:
         """This attempt's changes as a worker sends them, empty for none."""
@@ -121,9 +132,33 @@ class Fields:
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
 
-    def _found(self) -> dict[str, Json]:
+    def _found(self, field: str) -> Json:
+        """Give a field as the step found it.
+
+        Raises:
+            KeyError: The state has no such field.
+        """
+        base = self._sent()
+        if field not in base:
+            base = self._whole()
+        value = base[field]
+        if value is None:
+            raise KeyError(field)
+        return value
+
+    def _sent(self) -> dict[str, Json]:
         if self._base is None:
             self._base = decode(self._state) if self._state else {}
+        return self._base
+
+    def _whole(self) -> dict[str, Json]:
+        """Give the state as the step found it, all of it; what was read before stays the same object."""
+        sent, fetch = self._sent(), self._fetch
+        if fetch is not None:
+            fetched = decode(fetch())
+            self._base = fetched | {field: value for field, value in sent.items() if field in fetched}
+            self._fetch = None
+        assert self._base is not None
         return self._base
 
     def _change(self, field: str, kind: str, text: str) -> None:
@@ -141,8 +176,10 @@ class Fields:
         """What the field will be once the engine has folded this step's contribution."""
         from penstock._core import reduce
 
-        base = self._found().get(field)
-        found = None if base is None else encode(base, f"the field {field!r}").encode()
+        try:
+            found = encode(self._found(field), f"the field {field!r}").encode()
+        except KeyError:
+            found = None
         return decode(reduce(self._reducers[field], found, [text.encode()]))
 
 

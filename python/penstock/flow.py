@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple, TypeVar, overload
 
 from penstock.calls import Calls
@@ -37,6 +38,7 @@ class Attempt(NamedTuple):
     state: str
     changes: str
     calls: str
+    is_partial: bool = False
 
 
 class Signals:
@@ -62,10 +64,19 @@ class Flow(MutableMapping[str, Any]):
 
     __slots__ = ("_attempt", "_calls", "_cancelled", "_ended", "_fields", "_parked_changes", "_signals")
 
-    def __init__(self, attempt: Attempt, reducers: Mapping[str, str]) -> None:
-        """Make the carrier of an attempt whose graph has these reducers (field to name)."""
+    def __init__(
+        self,
+        attempt: Attempt,
+        reducers: Mapping[str, str],
+        fetch: Callable[[int], str] | None = None,
+    ) -> None:
+        """Make the carrier of an attempt whose graph has these reducers (field to name).
+
+        `fetch` gives the whole state of an attempt that was sent a part of it, by its dispatch.
+        """
+        rest = partial(fetch, attempt.dispatch) if fetch is not None and attempt.is_partial else None
         self._attempt = attempt
-        self._fields = Fields(attempt.state, reducers, attempt.changes)
+        self._fields = Fields(attempt.state, reducers, attempt.changes, rest)
         self._calls: Calls | None = None
         self._signals = Signals()
         self._parked_changes = ""

@@ -19,7 +19,9 @@ COLUMNS = {
     "interrupts": contract.INTERRUPT_COLUMNS,
     "outbox": contract.OUTBOX_COLUMNS,
 }
-LISTS = [name for name, member in vars(contract.Batch).items() if isinstance(member, property)]
+LISTS = [
+    name for name, member in vars(contract.Batch).items() if isinstance(member, property) and name != "units"
+]
 ASKS = '{"calls":[{"kind":"interrupt","key":"ok","payload":1,"timeout_ms":900000}]}'
 Rows = dict[str, list[tuple[Any, ...]]]
 

@@ -16,19 +16,27 @@ from tests.workers.frames import ResultReader, Step
 def stream() -> bytes:
     return (
         frames.graph(3, {"log": "append"})
-        + frames.steps(Step(1, "a", {"x": "ö\x00"}), Step(2**64 - 1, "b", calls=[], changes="{}", attempt=4))
+        + frames.steps(
+            Step(1, "a", {"x": "ö\x00"}),
+            Step(2**64 - 1, "b", calls=[], changes="{}", attempt=4, is_partial=True),
+        )
+        + frames.state(8, {"y": 1})
+        + frames.state(9, None)
         + frames.cancel(9)
         + frames.STOP
     )
 
 
 def test_every_frame_becomes_a_tuple() -> None:
-    graph, first, second, cancel, stop = WorkerCodec().feed(stream())
+    graph, first, second, state, void, cancel, stop = WorkerCodec().feed(stream())
     assert graph == (WorkerCodec.GRAPH, 3, '{"log": "append"}')
     assert first[:9] == (WorkerCodec.STEP, 1, 0, 0, 7, 1_000, 2_000, 0, "0-flow")
     assert first[9:12] == ("node", "a", "")
     assert json.loads(first[12]) == {"x": "ö\x00"}
     assert (second[1], second[3], second[13], second[14]) == (2**64 - 1, 4, "{}", "[]")
+    assert (first[15], second[15]) == (False, True)
+    assert state == (WorkerCodec.STATE, 8, '{"y": 1}')
+    assert void == (WorkerCodec.STATE, 9, "")
     assert cancel == (WorkerCodec.CANCEL, 9)
     assert stop == (WorkerCodec.STOP,)
 
@@ -56,6 +64,12 @@ def test_a_hello_is_a_frame_of_its_own() -> None:
     reader = ResultReader()
     assert reader.feed(WorkerCodec.hello('{"pid":7}')) == []
     assert reader.hello == {"pid": 7}
+
+
+def test_a_fetch_is_a_frame_of_its_own() -> None:
+    reader = ResultReader()
+    assert reader.feed(WorkerCodec.fetch(7) + WorkerCodec.results([(7, 0, 1, "", "")]))
+    assert reader.fetches == [7]
 
 
 @pytest.mark.parametrize(

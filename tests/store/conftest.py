@@ -1,6 +1,5 @@
-"""A store over a file, an engine registered in it, and a way to look at its rows."""
+"""A store over each kind of database, an engine registered in it, and a way to look at its rows."""
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import pytest
 
 from penstock.store import Store, open_store
 from tests.store.fakes import T0
+from tests.support.databases import Database
 
 
 class SettableClock:
@@ -32,35 +32,33 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(path: Path, clock: SettableClock) -> Iterator[Store]:
-    store = open_store(f"sqlite:///{path}?synchronous=OFF", clock)
+def open_another(database: Database, clock: SettableClock) -> Iterator[Callable[..., Store]]:
+    """Open one more store over the same database: another process's, as far as the database can tell."""
+    opened = []
+
+    def opener(now: Callable[[], int] | None = clock) -> Store:
+        opened.append(open_store(database.url, now))
+        return opened[-1]
+
+    yield opener
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(open_another: Callable[..., Store]) -> Store:
+    store = open_another()
     store.register()
-    yield store
-    store.close()
+    return store
 
 
 @pytest.fixture
-def rows(path: Path) -> Callable[..., list[tuple[Any, ...]]]:
-    """Read the file as another process would."""
-
-    def read(query: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        connection = sqlite3.connect(path)
-        try:
-            return connection.execute(query, parameters).fetchall()
-        finally:
-            connection.close()
-
-    return read
+def rows(database: Database) -> Callable[..., list[tuple[Any, ...]]]:
+    """Read the database as another process would."""
+    return database.rows
 
 
 @pytest.fixture
-def execute(path: Path) -> Callable[[str], None]:
-    """Change the file behind the store's back."""
-
-    def run(statement: str) -> None:
-        connection = sqlite3.connect(path)
-        connection.execute(statement)
-        connection.commit()
-        connection.close()
-
-    return run
+def execute(database: Database) -> Callable[[str], None]:
+    """Change the database behind the store's back."""
+    return database.execute

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from penstock.store.batch import Committed, Row
+from tests.store.arrays import encode
 
 T0 = 1_700_000_000_000
 GRAPH = b"g" * 32
@@ -57,6 +58,14 @@ class FakeBatch:
 
     def units_present(self) -> list[int]:
         return sorted({self.unit(flow_id) for flow_id in self._flow_ids()})
+
+    @property
+    def units(self) -> int:
+        self.units_present()
+        return len(self.numbers)
+
+    def arrays(self) -> tuple[int, list[bytes], tuple[bytes, int] | None]:
+        return encode(self)
 
     def guards(self) -> list[tuple[int, bytes, int, int, int | None]]:
         rows = [(f, owner, claims, mail) for f, owner, claims, mail in self.live_deletes]
@@ -146,7 +155,12 @@ def live_row(flow_id: bytes, owner: int | None = None, **columns: Any) -> Row:
 
 def created(flow_id: bytes, owner: int | None = None, **live: Any) -> FakeBatch:
     """A batch that creates one flow."""
-    return FakeBatch(flows=[flow_row(flow_id)], live=[live_row(flow_id, owner, **live)])
+    both = {
+        name: live[name]
+        for name in ("priority", "fairness_key", "fairness_weight", "graph_id")
+        if name in live
+    }
+    return FakeBatch(flows=[flow_row(flow_id, **both)], live=[live_row(flow_id, owner, **live)])
 
 
 def event_row(flow_id: bytes, number: int, event: str = "done", body: str = "{}", replica: int = 1) -> Row:

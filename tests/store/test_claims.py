@@ -135,6 +135,7 @@ def test_a_message_kept_for_later_does_not_wake_a_released_flow_but_is_read_agai
     assert [body for _, _, body in store.mail_of([fid(1)])[0].messages] == ["early", '"late"']
 
 
+@pytest.mark.needs("sqlite")
 @pytest.mark.parametrize(
     ("query", "index"),
     [
@@ -172,6 +173,7 @@ def test_every_poll_is_served_by_an_index_and_sorts_nothing(store, rows, query, 
     assert "TEMP B-TREE" not in plan
 
 
+@pytest.mark.needs("sqlite")
 def test_reading_a_journal_backwards_sorts_nothing(store, rows):
     plan = rows("EXPLAIN QUERY PLAN SELECT * FROM penstock_journal WHERE flow_id = x'00' ORDER BY ord DESC")
     assert "TEMP B-TREE" not in str(plan)

@@ -20,6 +20,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.needs("one-engine")
 def test_a_second_engine_is_told_who_holds_the_database(store, path):
     other = open_store(f"sqlite:///{path}")
     with pytest.raises(EngineUnavailable, match=rf"process {os.getpid()}\)"):
@@ -27,6 +28,7 @@ def test_a_second_engine_is_told_who_holds_the_database(store, path):
     other.close()
 
 
+@pytest.mark.needs("one-engine")
 def test_a_link_to_the_file_leads_to_the_same_lock(store, path, tmp_path):
     (tmp_path / "link.db").symlink_to(path)
     other = open_store(f"sqlite:///{tmp_path}/link.db")
@@ -66,6 +68,7 @@ def test_a_killed_engine_holds_nothing_though_its_child_lives(path):
     store.close()
 
 
+@pytest.mark.needs("one-engine")
 def test_what_was_owned_at_the_start_is_taken_over(store, path, clock, rows):
     owner = store.replica_id
     batch = merge(

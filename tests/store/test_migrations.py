@@ -35,6 +35,42 @@ def test_a_migrated_database_has_the_very_ddl_of_the_tables():
     assert ddl(migrate) == ddl(metadata.create_all)
 
 
+@pytest.mark.needs("postgresql")
+def test_a_migrated_postgresql_has_the_tables_indexes_and_settings_and_no_others(databases):
+    def schema(fill):
+        database = databases.new_postgresql()
+        engine = sa.create_engine(database.url.replace("postgresql:", "postgresql+psycopg:"))
+        with engine.begin() as conn:
+            fill(conn)
+            differences = compare_metadata(
+                MigrationContext.configure(conn, opts={"version_table": VERSION_TABLE, "compare_type": True}),
+                metadata,
+            )
+        engine.dispose()
+        indexes = database.rows(
+            "SELECT indexdef FROM pg_indexes WHERE tablename <> 'penstock_version' ORDER BY 1"
+        )
+        settings = database.rows(
+            "SELECT relname, reloptions FROM pg_class WHERE reloptions IS NOT NULL AND relname ^@ 'penstock' ORDER BY 1"
+        )
+        return differences, [row for row in indexes if "penstock" in row[0]], settings
+
+    migrated = schema(migrate)
+    assert migrated[0] == []
+    assert migrated[1:] == schema(metadata.create_all)[1:]
+    assert migrated[2] == [
+        (
+            "penstock_live",
+            [
+                "fillfactor=70",
+                "autovacuum_vacuum_scale_factor=0.05",
+                "autovacuum_vacuum_threshold=1000",
+                "autovacuum_vacuum_cost_delay=0",
+            ],
+        )
+    ]
+
+
 def test_migrating_twice_changes_nothing():
     engine = sa.create_engine("sqlite://")
     with engine.begin() as conn:

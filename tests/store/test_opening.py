@@ -10,8 +10,11 @@ from penstock.store import Outage, open_store
     ("url", "words"),
     [
         ("nonsense", "is not a database URL"),
-        ("oracle://host/db", "Databases of this version: sqlite"),
-        ("postgresql://host/db", "Databases of this version: sqlite"),
+        ("oracle://host/db", "Databases of this version: postgresql, sqlite"),
+        ("mysql://host/db", "Databases of this version: postgresql, sqlite"),
+        ("postgresql+asyncpg://host/db", "write postgresql://"),
+        ("postgresql://host/db?prepare=often", "prepare=often is not one of"),
+        ("postgresql://host/db?colour=red", "cannot be read"),
         ("sqlite:///x.db?mode=ro", "found mode"),
         ("sqlite:///x.db?synchronous=SOMETIMES", "synchronous=SOMETIMES"),
         ("sqlite:///file:x.db?uri=true", "no other"),
@@ -59,7 +62,7 @@ def test_commits_survive_a_power_failure_unless_asked_otherwise(tmp_path, query,
 
 
 def test_readers_cannot_write(store):
-    with pytest.raises(Outage, match="readonly"), store._reading() as conn:
+    with pytest.raises(Outage, match=r"read-?only"), store._reading() as conn:
         conn.exec_driver_sql("DELETE FROM penstock_flows")
 
 

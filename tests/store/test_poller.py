@@ -111,7 +111,8 @@ def test_a_loaded_flow_gets_its_unread_mail(house, store):
 
 
 def test_a_loaded_flow_with_read_mail_only_is_told_the_count(house, store):
-    store.commit(merge(created(fid(1)), message(fid(1)), verdict(fid(1), 1)))
+    store.commit(merge(created(fid(1)), message(fid(1))))
+    store.commit(verdict(fid(1), 1))
     house.poller.run_once()
     assert house.core.mail == [(fid(1), 1, [])]
 

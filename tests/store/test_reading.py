@@ -157,4 +157,4 @@ def test_answered_messages_go_after_ten_minutes_unanswered_ones_stay(store, cloc
     clock.ms += 1
     assert store.clean(limit=1) == 1
     assert store.clean() == 1
-    assert rows("SELECT seq FROM penstock_inbox") == [(3,), (4,)]
+    assert rows("SELECT seq FROM penstock_inbox ORDER BY seq") == [(3,), (4,)]

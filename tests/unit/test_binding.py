@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
-from penstock.binding import Binding, is_async, merge_returned
+from penstock.binding import EVERYTHING, Binding, Needs, is_async, merge_returned, needs_of
 from penstock.encoding import encode
 from penstock.errors import InvalidState
 from penstock.flow import Attempt, Flow
@@ -124,6 +124,41 @@ def test_the_carrier_the_rest_and_positional_parameters() -> None:
         return [a, b, rest, flow["c"]]
 
     assert call(task, a=1, b=2, c=3, d=4) == [1, 2, {"c": 3, "d": 4}, 3]
+
+
+def test_what_a_task_needs_is_told_from_its_parameters() -> None:
+    def named(a: int, /, b: list[int], *args: int, c: str = "", d=None) -> None: ...  # type: ignore[no-untyped-def]
+    def carried(flow: Flow, a: int) -> None: ...
+    def nothing() -> None: ...
+    def rest(a: int, **rest: Any) -> None: ...
+    async def waits(a: int) -> None: ...
+
+    assert needs_of(named) == Needs(["a", "b", "c", "d"], takes_flow=False)
+    assert needs_of(carried) == Needs(["a"], takes_flow=True)
+    assert needs_of(nothing) == Needs([], takes_flow=False)
+    assert needs_of(rest) == needs_of(waits) == EVERYTHING
+
+
+def test_what_a_task_needs_is_told_before_its_annotations_resolve() -> None:
+    def task(a: Later, flow: Flow) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    assert needs_of(task) == Needs(["a"], takes_flow=True)
+    binding = Binding(task)
+    binding.function.__globals__["Later"] = int
+    try:
+        with pytest.raises(InvalidState, match="declared as int"):
+            binding.call(carrier(a="x"))
+    finally:
+        del binding.function.__globals__["Later"]
+
+
+def test_a_callable_that_cannot_be_looked_into_needs_everything() -> None:
+    class Opaque:
+        __signature__ = "none"
+
+        def __call__(self) -> None: ...
+
+    assert needs_of(Opaque()) == EVERYTHING
 
 
 def test_a_carrier_that_only_a_type_checker_sees_is_found() -> None:

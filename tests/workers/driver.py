@@ -28,6 +28,7 @@ class Driver:
         self.up: list[int] = []
         self.gone: dict[int, WorkerExit] = {}
         self.results: dict[int, Result] = {}
+        self.fetched: list[int] = []
         self.events: list[tuple[str, int]] = []
         self._changed = asyncio.Event()
 
@@ -37,7 +38,13 @@ class Driver:
         self._note("up", worker)
 
     def on_data(self, worker: int, data: bytes) -> None:
-        for result in self.readers[worker].feed(data):
+        reader = self.readers[worker]
+        asked = len(reader.fetches)
+        results = reader.feed(data)
+        for dispatch in reader.fetches[asked:]:
+            self.fetched.append(dispatch)
+            self._note("fetch", dispatch)
+        for result in results:
             self.results[result.dispatch] = result
             self._note("result", result.dispatch)
 

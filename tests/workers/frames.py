@@ -30,9 +30,12 @@ class Step:
     changes: str = ""
     attempt: int = 0
     graph_no: int = 0
+    is_partial: bool = False
 
     def encode(self) -> bytes:
-        head = struct.pack("<QIIQqqq", self.dispatch, self.graph_no, self.attempt, 7, 1_000, 2_000, 0)
+        head = struct.pack(
+            "<QIIQqqqB", self.dispatch, self.graph_no, self.attempt, 7, 1_000, 2_000, 0, self.is_partial
+        )
         state = self.state if isinstance(self.state, str) else json.dumps(self.state)
         calls = "" if self.calls is None else json.dumps(self.calls)
         texts = ["0-flow", "node", self.task, "", state, self.changes, calls]
@@ -52,6 +55,11 @@ def cancel(dispatch: int) -> bytes:
 
 
 STOP = _frame(4, b"")
+
+
+def state(dispatch: int, fields: dict[str, Any] | None) -> bytes:
+    """The whole state of a step; None when its dispatch is not current any more."""
+    return _frame(5, struct.pack("<Q", dispatch) + _text("" if fields is None else json.dumps(fields)))
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,7 @@ class ResultReader:
         self._rest = b""
         self.hello: dict[str, Any] | None = None
         self.frames = 0
+        self.fetches: list[int] = []
 
     def feed(self, data: bytes) -> list[Result]:
         self._rest += data
@@ -93,6 +102,8 @@ class ResultReader:
             self.frames += 1
             if frame[0] == 18:
                 self.hello = json.loads(_take_text(frame, 1)[0])
+            elif frame[0] == 19:
+                self.fetches.append(struct.unpack("<Q", frame[1:])[0])
             else:
                 results += _results(frame)
         return results

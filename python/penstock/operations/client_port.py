@@ -32,17 +32,20 @@ class ClientPort:
         self._watcher = watcher
         self._loader = loader
         self._writing = threading.Lock()
-        # Written by any thread, each entry once and always to the same value; graphs by workflow, definitions by graph.
+        # Written by any thread, each entry once and, but for loaded ones, to the same value; graphs by workflow, definitions by graph.
         self._published: dict[str, bytes] = {}
+        # Workflows that the loader gave; it is asked for each flow. Added to by any thread.
+        self._loaded: set[str] = set()
         self._definitions: dict[bytes, bytes] = {}
 
     def graph_of(self, workflow: str, baggage: Mapping[str, Json]) -> bytes:
         """Take what was published from here, then the loader's, then what an engine published last."""
-        graph_id = self._published.get(workflow)
+        graph_id = None if workflow in self._loaded else self._published.get(workflow)
         if graph_id is not None:
             return graph_id
         definition = load(self._loader, workflow, baggage)
         if definition is not None:
+            self._loaded.add(workflow)
             return self.publish(workflow, definition)
         newest = self._store.newest_graph(workflow)
         if newest is None:

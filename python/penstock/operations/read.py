@@ -93,7 +93,12 @@ def open_interrupts(context: Context, root_id: bytes, flow_id: bytes) -> tuple[O
             break
     is_root = root_id == flow_id
     mine = [row for row in found if is_root or row.flow_id == flow_id]
-    return tuple(_open_interrupt(context, row) for row in sorted(mine, key=lambda row: row.created_at))
+    return tuple(_open_interrupt(context, row) for row in sorted(mine, key=_age))
+
+
+def _age(row: InterruptRow) -> tuple[bytes, int]:
+    """The order in which a resume that names none takes them: by the instant in the id, then by step."""
+    return row.interrupt_id[:6], row.step
 
 
 def error_info(error: Mapping[str, Any] | None) -> ErrorInfo | None:

@@ -37,6 +37,10 @@ class Inbox:
         self._delivered = {mail.flow_id: known[mail.flow_id] for mail in mails if mail.flow_id in known}
         return len(taken)
 
+    def forget(self) -> None:
+        """Take no flow for ours any more: this replica registers anew."""
+        self._delivered = {}
+
     def open(self, flow_ids: Sequence[bytes]) -> None:
         """Deliver all unread mail of flows that have just been loaded, an empty delivery where there is none.
 

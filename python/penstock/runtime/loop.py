@@ -84,6 +84,8 @@ class Loop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pool: AnyPool | None = None
         self._table: TaskTable | None = None
+        # The workers that are up; the loop's thread alone.
+        self._workers: set[int] = set()
         # Set by `stop` on the loop's thread: from then on nothing new is dispatched.
         self._is_draining = False
         # Written by any thread that kicks, cleared by the loop's: several kicks are one turn.
@@ -130,6 +132,11 @@ class Loop:
         self._thread.join()
         self._thread = None
 
+    def replace_workers(self, why: str) -> None:
+        """Kill all workers with what they run; new ones come up. Any thread but the loop's."""
+        if self._loop is not None:
+            self.call(self._kill_workers(why))
+
     def call(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine on the loop and wait for it. Never from the loop's own thread."""
         if self._loop is None:
@@ -164,6 +171,11 @@ class Loop:
         self._pool = self._make_pool(on_worker=self._on_worker, on_data=self._on_data, on_gone=self._on_gone)
         self._table = await self._pool.start()
 
+    async def _kill_workers(self, why: str) -> None:
+        for worker in list(self._workers):
+            if self._pool is not None:
+                self._pool.kill(worker, why)
+
     async def _drain(self, timeout: float) -> None:
         self._is_draining = True
         if self._timer is not None:
@@ -193,6 +205,7 @@ class Loop:
             self._timer = self._loop.call_later(wait, self._turn)
 
     def _on_worker(self, worker: int, _channel: Channel) -> None:
+        self._workers.add(worker)
         self._core.worker_ready(worker)
         self.kick()
 
@@ -206,9 +219,18 @@ class Loop:
             return
         if has_batch:
             self._wake_writer()
+        if self._is_draining:
+            self._answer()
         self.kick()
 
+    def _answer(self) -> None:
+        """Send what was asked for: a task that waits for its state must be able to finish."""
+        for worker, data in self._core.outgoing():
+            if self._pool is not None:
+                self._pool.send(worker, data)
+
     def _on_gone(self, worker: int, end: WorkerExit) -> None:
+        self._workers.discard(worker)
         if self._is_draining:
             return  # its steps are not lost: whoever owns the flows next runs them again, uncharged
         _log.warning("Worker %d is gone: %s. Its steps run again.", worker, end.reason)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock._core import Core
 from penstock.errors import Invalid
 from penstock.runtime.claims import Claims
+from penstock.runtime.heartbeat import Heartbeat
+from penstock.runtime.housekeeping import Housekeeping
 from penstock.runtime.inbox import Inbox
 from penstock.runtime.loop import Loop, PoolMaker
 from penstock.runtime.poller import Poller
+from penstock.runtime.service import Service
 from penstock.runtime.waiters import Waiters
 from penstock.runtime.writer import Writer
 from penstock.store import open_store
@@ -81,20 +85,23 @@ class Replica:
         """
         self.shard = shard
         self.store = open_store(url, now)
+        self._register = partial(
+            self.store.register, name=name, capacity=int(core_options.get("room", 0)), lease_ms=lease_ms
+        )
         try:
-            replica_id = self.store.register(
-                name=name, capacity=int(core_options.get("room", 0)), lease_ms=lease_ms
-            )
-            self.core = Core(replica_id, shard, dict(core_options))
+            self.core = Core(self._register(), shard, dict(core_options))
         except BaseException:
             self.store.close()
             raise
         self.waiters = Waiters(self.store, self.core.owned_of)
-        self.writer = Writer(self.store, self.core, self._on_committed, self._on_fenced)
+        self.writer = Writer(self.store, self.core, self._on_committed, self._on_fenced, self._on_foreign)
         self._inbox = Inbox(self.store, self.core)
         self._claims = Claims(self.store, self.core, self.writer, self._inbox, self._admit, self._on_fenced)
         self.loop = Loop(self.core, self.store.now, make_pool, self.writer.wake)
         self.poller = Poller(self.store, self.core, self._inbox, self._claims, self._on_work, self._tick)
+        self._peers = self._make_peer_services(lease_ms) if self.store.is_shared else ()
+        # Set by any thread that learns of it, cleared by the poller's.
+        self._is_fenced = False
         self._next_clean = self.store.now() + _CLEAN_EVERY_MS
         self._has_room_to_fill = False
 
@@ -122,7 +129,7 @@ class Replica:
             EngineUnavailable: The workers do not come up.
         """
         table = self.loop.start()
-        self.core.set_tasks(list(table.items()))
+        self.core.set_tasks(table.rows())
         if table.default is not None:
             self.core.set_default_kind(table.default)
         return table
@@ -131,6 +138,8 @@ class Replica:
         """Begin to write and to claim."""
         self.writer.start()
         self.poller.start()
+        for service in self._peers:
+            service.start()
         self.loop.kick()
 
     def stop(self, timeout: float) -> None:
@@ -138,6 +147,8 @@ class Replica:
         self.poller.stop()
         self.loop.stop(timeout)
         self.writer.stop()
+        for service in self._peers:
+            service.stop()
         try:
             self.store.leave()
         finally:
@@ -171,7 +182,43 @@ class Replica:
         self.loop.kick()
 
     def _on_fenced(self, fenced: Fenced) -> None:
-        _log.critical("Replica %d was declared dead; this engine must be started again.", fenced.replica_id)
+        """Have the poller register anew. Any thread; what is known already, or long over, changes nothing."""
+        if fenced.replica_id == self.store.replica_id and not self._is_fenced:
+            _log.error("Replica %d was declared dead: its flows are others' now.", fenced.replica_id)
+            self._is_fenced = True
+            self.poller.poke()
+
+    def _on_foreign(self, flow_ids: Sequence[bytes]) -> None:
+        """Forget flows that others own by now. The writer's thread."""
+        for flow_id in flow_ids:
+            _log.warning("Flow …%s is not owned here any more and is dropped.", flow_id.hex()[-8:])
+            self._load_again(self.core.drop_flow(flow_id))
+
+    def _rejoin(self) -> None:
+        """Go on as a stranger that inherits nothing. The poller's thread.
+
+        Raises:
+            EngineUnavailable: The database is away; called again then.
+        """
+        lost = self.writer.run(lambda: self.core.rejoin(self._register())).result()
+        self._is_fenced = False
+        self._inbox.forget()
+        self.loop.replace_workers("its engine was declared dead")
+        for flow_id in lost:
+            self.waiters.created.announce(
+                flow_id, "the engine lost its registration before the flow was stored"
+            )
+        _log.warning("This engine goes on as replica %d.", self.store.replica_id)
+
+    def _make_peer_services(self, lease_ms: int) -> tuple[Service, ...]:
+        housekeeping = Housekeeping(
+            self.store, self.core, lease_ms, self._load_again, on_released=self.poller.poke
+        )
+        return Heartbeat(self.store, lease_ms, self._on_fenced), housekeeping
+
+    def _load_again(self, flow_ids: Iterable[bytes]) -> None:
+        self._claims.reload(flow_ids)
+        self.poller.poke()
 
     def _admit(self, graph_id: bytes, definition: str) -> bool:
         """Learn a graph that a claimed flow has; whether all of its tasks are here."""
@@ -183,6 +230,8 @@ class Replica:
         return not self.core.missing_tasks(graph_id)
 
     def _tick(self) -> None:
+        if self._is_fenced:
+            self._rejoin()
         self.waiters.tick()
         now = self.store.now()
         if now >= self._next_clean:

@@ -7,13 +7,13 @@ process goes between two batches, as a transaction of its own.
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 from penstock.errors import EngineUnavailable
 from penstock.runtime.service import Service
-from penstock.store import Outage, RefusedRow, Store
+from penstock.store import LostCommits, Outage, RefusedRow, Store
 from penstock.store.batch import Batch, Fenced
 
 T = TypeVar("T")
@@ -46,7 +46,9 @@ class Writer(Service):
         store: Written to by this thread only.
         core: Where batches come from.
         on_committed: Told each report of the core, on this thread.
-        on_fenced: Told, on this thread, that this replica was declared dead; its batches are dropped.
+        on_fenced: Told, on this thread, that this replica was declared dead, or that the database lost what it had
+            acknowledged; the batches are dropped.
+        on_foreign: Told, on this thread, of flows that this replica does not own any more.
     """
 
     def __init__(
@@ -55,12 +57,14 @@ class Writer(Service):
         core: BatchSource,
         on_committed: Callable[[Any], None],
         on_fenced: Callable[[Fenced], None],
+        on_foreign: Callable[[Sequence[bytes]], None] = lambda flow_ids: None,
     ) -> None:
         super().__init__("penstock-writer")
         self._store = store
         self._core = core
         self._on_committed = on_committed
         self._on_fenced = on_fenced
+        self._on_foreign = on_foreign
         # Taken from the core and not committed yet; only the writer's thread looks at it.
         self._batches: deque[Batch] = deque()
         self._jobs_lock = threading.Lock()
@@ -126,11 +130,16 @@ class Writer(Service):
         except RefusedRow as refusal:
             self._isolate(batch, refusal)
             return 0
+        except LostCommits as loss:
+            _log.critical("%s", loss)
+            answer = Fenced(self._store.replica_id)
         if isinstance(answer, Fenced):
             self._batches.clear()
             self._on_fenced(answer)
             return None
         self._batches.popleft()
+        if answer.foreign:
+            self._on_foreign(answer.foreign)
         self._on_committed(self._core.committed(batch, list(answer.refused), self._store.now()))
         return PUT_OFF_S if answer.refused else 0
 

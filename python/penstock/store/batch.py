@@ -4,7 +4,7 @@ Ids are 16 bytes, graph ids 32, instants integer milliseconds, JSON columns `str
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
 Row = tuple[Any, ...]
@@ -83,6 +83,17 @@ class Batch(Protocol):
     def outbox(self) -> Sequence[Row]:
         """(topic, flow_id, ord, body)."""
 
+    @property
+    def units(self) -> int:
+        """How many units it had when it was made: they are numbered from 0."""
+
+    def arrays(self) -> tuple[int, list[bytes], tuple[bytes, int] | None]:
+        """The batch as arrays in PostgreSQL's binary format, all that it does to one live row folded into one.
+
+        Which groups of columns there are, the columns, and flow and ord of the last event; see
+        `dialects.postgresql.parameters`.
+        """
+
     def guards(self) -> Sequence[tuple[int, bytes, int, int, int | None]]:
         """(unit, flow_id, owner, claims, mail or None): what must hold of a live row for the unit to be written."""
 
@@ -95,9 +106,15 @@ class Batch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A batch was written, but for the units named: their guards did not hold and nothing of them was written."""
+    """A batch was written, but for the units named, of which nothing was.
+
+    Attributes:
+        refused: Units whose guards did not hold or of which somebody else held a row; they go into the next batch.
+        foreign: Flows of those that this replica does not own any more, or not by the claim it remembers.
+    """
 
     refused: tuple[int, ...] = ()
+    foreign: tuple[bytes, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Flows with a unique key of the user's: never in the group commit, where a collision would refuse everybody."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -11,8 +12,14 @@ from penstock.store.batch import FLOW_COLUMNS, JOURNAL_COLUMNS, LIVE_COLUMNS, Ro
 from penstock.store.rows import Created, NewFlow
 from penstock.store.tables import flows, journal, live
 
+Insert = Callable[[sa.Table], Any]
+"""An INSERT that leaves out rows whose key is taken, in the dialect's words."""
 
-def create_flows(conn: Connection, new: Sequence[NewFlow]) -> list[Created]:
+_ATTEMPTS = 3
+"""A flow whose key was taken may be gone again when it is looked for."""
+
+
+def create_flows(conn: Connection, new: Sequence[NewFlow], insert: Insert) -> list[Created]:
     """Insert flows in the caller's transaction, which must be rolled back when this raises.
 
     Raises:
@@ -22,7 +29,27 @@ def create_flows(conn: Connection, new: Sequence[NewFlow]) -> list[Created]:
         flow.idempotency_key or flow.business_key or flow.is_next_turn for flow in new
     ):
         return _insert_all(conn, new)
-    return [_find_same(conn, flow) or _insert(conn, flow) for flow in new]
+    return [_create(conn, flow, insert) for flow in new]
+
+
+def _create(conn: Connection, new: NewFlow, insert: Insert) -> Created:
+    """Insert a flow, or find the one that has its idempotency key, whoever inserts it at the same moment."""
+    for _ in range(_ATTEMPTS):
+        same = _find_same(conn, new)
+        if same is not None:
+            return same
+        values = _values(conn, new)
+        if conn.execute(insert(flows).values(values)).rowcount:
+            conn.execute(sa.insert(live).values(_named(LIVE_COLUMNS, new.live)))
+            for event in new.journal:
+                conn.execute(sa.insert(journal).values(_named(JOURNAL_COLUMNS, event)))
+            return Created(new.row[0], is_new=True)
+        same = _find_same(conn, new)
+        if same is not None:
+            return same
+        if new.idempotency_key is None or _is_taken(conn, new, values):
+            break
+    raise _conflict(new, values)
 
 
 def _find_same(conn: Connection, new: NewFlow) -> Created | None:
@@ -45,7 +72,7 @@ def _find_same(conn: Connection, new: NewFlow) -> Created | None:
 
 def _insert_all(conn: Connection, new: Sequence[NewFlow]) -> list[Created]:
     """Insert flows without keys of the user's: a statement a table, whatever their number."""
-    values = [_values(flow) for flow in new]
+    values = [_values(conn, flow) for flow in new]
     try:
         conn.execute(sa.insert(flows), values)
     except IntegrityError as error:
@@ -57,32 +84,31 @@ def _insert_all(conn: Connection, new: Sequence[NewFlow]) -> list[Created]:
     return [Created(flow.row[0], is_new=True) for flow in new]
 
 
-def _values(new: NewFlow) -> dict[str, object]:
-    row = _named(FLOW_COLUMNS, new.row)
-    return row | {
-        "updated_at": row["created_at"],
+def _values(conn: Connection, new: NewFlow) -> dict[str, Any]:
+    values = _named(FLOW_COLUMNS, new.row)
+    values |= {
+        "updated_at": values["created_at"],
         "idempotency_key": new.idempotency_key,
         "idempotency_hash": new.idempotency_hash,
         "business_key": new.business_key,
         "business_open": new.business_key,
     }
-
-
-def _insert(conn: Connection, new: NewFlow) -> Created:
-    values = _values(new)
     if new.is_next_turn:
         values["turn"] = _next_turn(conn, values["thread_id"])
-    try:
-        conn.execute(sa.insert(flows).values(values))
-    except IntegrityError as error:
-        raise _conflict(new, values) from error
-    conn.execute(sa.insert(live).values(_named(LIVE_COLUMNS, new.live)))
-    for event in new.journal:
-        conn.execute(sa.insert(journal).values(_named(JOURNAL_COLUMNS, event)))
-    return Created(new.row[0], is_new=True)
+    return values
 
 
-def _named(columns: str, row: Row) -> dict[str, object]:
+def _is_taken(conn: Connection, new: NewFlow, values: dict[str, Any]) -> bool:
+    """Whether something other than the idempotency key stands in the way."""
+    taken = [flows.c.flow_id == new.row[0]]
+    if values["thread_id"] is not None:
+        taken.append((flows.c.thread_id == values["thread_id"]) & (flows.c.turn == values["turn"]))
+    if new.business_key is not None:
+        taken.append((flows.c.workflow == values["workflow"]) & (flows.c.business_open == new.business_key))
+    return conn.execute(sa.select(flows.c.flow_id).where(sa.or_(*taken)).limit(1)).first() is not None
+
+
+def _named(columns: str, row: Row) -> dict[str, Any]:
     return dict(zip(columns.split(", "), row, strict=True))
 
 
@@ -92,7 +118,7 @@ def _next_turn(conn: Connection, thread_id: object) -> int:
     return int(conn.execute(statement).scalar() or 0) + 1
 
 
-def _conflict(new: NewFlow, values: dict[str, object]) -> Conflict:
+def _conflict(new: NewFlow, values: dict[str, Any]) -> Conflict:
     if new.business_key is not None:
         return Conflict(
             f"An unfinished flow of workflow {values['workflow']!r} has the business key {new.business_key!r}."

@@ -9,3 +9,11 @@ class Outage(EngineUnavailable):
 
 class RefusedRow(Invalid):
     """The database refused a row for what it holds; the same call will be refused again."""
+
+
+class LostCommits(EngineUnavailable):
+    """The database no longer has what it had acknowledged: a failover or a restore took it.
+
+    Every commit raises it until `register` is called again: what this process remembers of its flows is not what the
+    journal says, and an event appended to it would leave a gap.
+    """

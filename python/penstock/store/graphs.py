@@ -3,23 +3,20 @@
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from penstock.store.creation import Insert
 from penstock.store.tables import graphs
 
 
-def publish(conn: Connection, graph_id: bytes, workflow: str, definition: str, now: int) -> None:
-    """Insert a definition, or make a known one its workflow's newest again.
+def publish(
+    conn: Connection, graph_id: bytes, workflow: str, definition: str, now: int, insert: Insert
+) -> None:
+    """Insert a definition, or make a known one its workflow's newest again, whoever does the same at this moment.
 
     No fence: the row's key is the hash of what it holds, so anybody may write it and nobody can write it wrong.
     """
-    is_known = conn.execute(
-        sa.update(graphs).where(graphs.c.graph_id == graph_id).values(published_at=now)
-    ).rowcount
-    if not is_known:
-        conn.execute(
-            sa.insert(graphs).values(
-                graph_id=graph_id, workflow=workflow, definition=definition, published_at=now
-            )
-        )
+    row = {"graph_id": graph_id, "workflow": workflow, "definition": definition, "published_at": now}
+    if not conn.execute(insert(graphs).values(row)).rowcount:
+        conn.execute(sa.update(graphs).where(graphs.c.graph_id == graph_id).values(published_at=now))
 
 
 def read_definition(conn: Connection, graph_id: bytes) -> str | None:

@@ -23,16 +23,23 @@ def this_process() -> ProcessIdentity:
     return ProcessIdentity(socket.gethostname(), _boot_id(), os.getpid(), _process_start())
 
 
-def is_gone(process: ProcessIdentity) -> bool:
-    """Whether a process has certainly ended; one of another host may run, as far as anybody here can tell."""
-    if process.host != socket.gethostname() or not process.boot_id:
+def is_gone(host: str, boot_id: str, pid: int, process_start: int) -> bool:
+    """Whether that process is known not to run any more; of another host, or of a system that tells nothing, it is not."""
+    here = this_process()
+    if host != here.host or not (boot_id and process_start and here.boot_id):
         return False
-    return process.boot_id != _boot_id() or process.process_start != _process_start(process.pid)
+    boot, _, namespace = boot_id.partition("/")
+    if boot != here.boot_id.partition("/")[0]:
+        return True
+    # In another container of the same machine the same pid is another process.
+    return boot_id == here.boot_id and bool(namespace) and _process_start(pid) != process_start
 
 
 def _boot_id() -> str:
+    """The boot of the machine and the namespace in which the pid means something."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
     except OSError:
         return ""
 

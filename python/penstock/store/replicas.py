@@ -4,6 +4,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from penstock.store.identity import ProcessIdentity, this_process
+from penstock.store.rows import ReplicaRow
 from penstock.store.tables import leases, live, replicas
 
 
@@ -50,9 +51,11 @@ def renew_lease(conn: Connection, replica_id: int, until: int) -> bool:
 
 
 def is_alive(conn: Connection, replica_id: int) -> bool:
-    """The fence of every write that is not a batch."""
-    statement = sa.select(replicas.c.replica_id).where(
-        replicas.c.replica_id == replica_id, replicas.c.dead_at.is_(None)
+    """The fence of every write that is not a batch: until the transaction's end the replica is not declared dead."""
+    statement = (
+        sa.select(replicas.c.replica_id)
+        .where(replicas.c.replica_id == replica_id, replicas.c.dead_at.is_(None))
+        .with_for_update(read=True, key_share=True)
     )
     return conn.execute(statement).first() is not None
 
@@ -73,3 +76,27 @@ def read_processes(conn: Connection) -> list[ProcessIdentity]:
     columns = [replicas.c[name] for name in ProcessIdentity._fields]
     rows = conn.execute(sa.select(*columns).where(replicas.c.dead_at.is_(None)))
     return [ProcessIdentity(*row) for row in rows]
+
+
+def read_owned(conn: Connection, replica_id: int) -> dict[bytes, int]:
+    """Read the flows of one replica with the number of the claim; served by `live_owner`."""
+    rows = conn.execute(sa.select(live.c.flow_id, live.c.claims).where(live.c.owner == replica_id))
+    return {bytes(flow_id): claims for flow_id, claims in rows}
+
+
+def read_replicas(conn: Connection) -> list[ReplicaRow]:
+    """Read who has registered and not been forgotten, with what each owns."""
+    owned = (
+        sa.select(live.c.owner, sa.func.count().label("owned"))
+        .where(live.c.owner.is_not(None))
+        .group_by(live.c.owner)
+        .subquery()
+    )
+    columns = [replicas.c[name] for name in ReplicaRow._fields[:-2]]
+    statement = (
+        sa.select(*columns, leases.c.lease_until, sa.func.coalesce(owned.c.owned, 0))
+        .outerjoin(leases, leases.c.replica_id == replicas.c.replica_id)
+        .outerjoin(owned, owned.c.owner == replicas.c.replica_id)
+        .order_by(replicas.c.replica_id)
+    )
+    return [ReplicaRow._make(row) for row in conn.execute(statement)]

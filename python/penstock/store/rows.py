@@ -222,3 +222,18 @@ class PageOfInterrupts(NamedTuple):
 
     items: list[InterruptRow]
     cursor: bytes | None
+
+
+class ReplicaRow(NamedTuple):
+    """One engine; dead ones stay until no flow names them."""
+
+    replica_id: int
+    name: str | None
+    host: str
+    pid: int
+    capacity: int
+    started_at: int
+    dead_at: int | None
+    lease_until: int | None
+    owned: int
+    """How many flows name it as their owner."""

@@ -3,7 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
+from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 
 from penstock.store import creation, flows, graphs, inbox, interrupts, journal, replicas
@@ -20,6 +22,7 @@ from penstock.store.rows import (
     OutcomeRow,
     PageOfFlows,
     PageOfInterrupts,
+    ReplicaRow,
     Verdict,
 )
 
@@ -44,6 +47,11 @@ class SqlStore(ABC):
     def _writing(self) -> AbstractContextManager[Connection]:
         """Lend the writer's connection inside a transaction, committed at the end. The writing thread."""
 
+    @staticmethod
+    @abstractmethod
+    def _insert_new(table: Table) -> Any:
+        """An INSERT into *table* that leaves out rows of which a key is taken."""
+
     @property
     def replica_id(self) -> int:
         """The id of the last `register`; 0 before it."""
@@ -66,14 +74,15 @@ class SqlStore(ABC):
     def create(self, flows: Sequence[NewFlow]) -> list[Created] | Fenced:
         """Insert flows, all or none."""
         with self._writing() as conn:
+            # A process without an engine has no fence to pass.
             if self._replica_id and not replicas.is_alive(conn, self._replica_id):
                 return Fenced(self._replica_id)
-            return creation.create_flows(conn, flows)
+            return creation.create_flows(conn, flows, self._insert_new)
 
     def publish(self, graph_id: bytes, workflow: str, definition: str) -> None:
         """Store a definition, once for ever."""
         with self._writing() as conn:
-            graphs.publish(conn, graph_id, workflow, definition, self.now())
+            graphs.publish(conn, graph_id, workflow, definition, self.now(), self._insert_new)
 
     def clean(self, limit: int = 1_000) -> int:
         """Delete inbox rows answered long ago."""
@@ -84,6 +93,24 @@ class SqlStore(ABC):
         """Tell whether anybody's lease holds."""
         with self._reading() as conn:
             return replicas.has_lease(conn, self.now())
+
+    def declare_dead(self) -> list[int]:
+        """Nobody: where one engine holds the database there are no others."""
+        return []
+
+    def release_dead(self) -> int:
+        """Nothing: what a predecessor owned was released by `register`."""
+        return 0
+
+    def owned(self) -> dict[bytes, int]:
+        """Read which flows this replica owns, with the number of each claim."""
+        with self._reading() as conn:
+            return replicas.read_owned(conn, self._replica_id)
+
+    def replicas(self) -> list[ReplicaRow]:
+        """Read all replicas."""
+        with self._reading() as conn:
+            return replicas.read_replicas(conn)
 
     def verdicts(self, messages: Sequence[tuple[bytes, int]]) -> dict[tuple[bytes, int], Verdict]:
         """Read what the owners wrote on these messages."""

@@ -1,7 +1,8 @@
 """The store of one shard: everything that the engine asks of a database.
 
 Who may call what: methods under *writes* are called by one thread at a time, which in an engine is the writer's
-(`runtime.writer.Writer.run` brings a call there); methods under *reads* by any thread.
+(`runtime.writer.Writer.run` brings a call there); methods under *reads* by any thread; the heartbeat and the
+housekeeping by one thread each, which may be any but the writer's.
 
 A database that does not answer raises `Outage`, and the call may be repeated unchanged. A row that the database
 refuses raises `RefusedRow`, and nothing of the transaction was written.
@@ -29,6 +30,7 @@ from penstock.store.rows import (
     OutcomeRow,
     PageOfFlows,
     PageOfInterrupts,
+    ReplicaRow,
     Sent,
     Verdict,
 )
@@ -41,6 +43,10 @@ class Store(Protocol):
     def replica_id(self) -> int:
         """The id of the last `register`; 0 before it."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several engines may use the database at once."""
+
     def now(self) -> int:
         """The shard's clock in milliseconds since 1970; never goes back. Any thread."""
 
@@ -52,10 +58,15 @@ class Store(Protocol):
     def register(self, *, name: str | None = None, capacity: int = 0, lease_ms: int = 15_000) -> int:
         """Bring the schema up to date, enter this process as a new replica and return its id.
 
-        On SQLite the engine's lock is taken first, and flows that a predecessor owned become unowned and ready.
+        On SQLite the engine's lock is taken first, and flows that a predecessor owned become unowned and ready. On
+        the others a replica of the same *name* whose lease has lapsed, or whose process is known to be gone, is
+        declared dead and its flows are released; one that lives is waited for, a lease time at most.
+
+        May be called again after `Fenced` or `LostCommits`: the process enters as a stranger and inherits nothing.
 
         Raises:
-            EngineUnavailable: Another engine holds the database, or it cannot be reached.
+            EngineUnavailable: Another engine holds the database, a replica of this name lives, or the database cannot
+                be reached.
         """
 
     def attach(self) -> None:
@@ -65,19 +76,52 @@ class Store(Protocol):
             EngineUnavailable: No engine has used this database yet, or its schema is of another version.
         """
 
-    def renew_lease(self, lease_ms: int) -> bool:
-        """Put off the instant at which others may declare this replica dead. False: it has been."""
-
     def leave(self) -> int:
         """Release all flows of this replica, unregister it and return how many they were; 0 when there is none."""
+
+    # --- heartbeat (a thread of its own) ---
+
+    def renew_lease(self, lease_ms: int) -> bool:
+        """Put off the instant at which others may declare this replica dead. False: it has been.
+
+        On a connection of its own, opened by `register` and never shared: nothing can keep it waiting but the database.
+        """
+
+    # --- housekeeping, every third of a lease (a thread of its own) ---
+
+    def declare_dead(self) -> list[int]:
+        """Declare dead whose lease has lapsed, and return their ids.
+
+        Nobody, until this replica has renewed its own lease without a gap for one whole lease time. An open batch of
+        the replica is waited for, and its server process ended after five seconds.
+        """
+
+    def release_dead(self) -> int:
+        """Release a chunk of the flows that dead replicas own, and return how many; call again until it is 0.
+
+        Every replica does it, whoever made the declaration. `crashes` of the flows goes up by one. The dead whom no
+        flow names any more are forgotten.
+        """
+
+    def owned(self) -> dict[bytes, int]:
+        """Read which flows this replica owns by the database's word, with the number of each claim."""
 
     # --- writes ---
 
     def commit(self, batch: Batch) -> Committed | Fenced:
         """Write *batch* in one transaction.
 
-        A unit whose guards do not hold is left out and named in the answer. A batch that is known to have been
-        committed (its acknowledgement was lost) counts as committed.
+        A unit whose guards do not hold, or of which somebody else holds a row, is left out and named in the answer;
+        it belongs into the next batch. A batch that is known to have been committed (its acknowledgement was lost)
+        counts as committed. A unit whose rows were locked ten times in a row is waited for on a second connection,
+        beside the batches, and written there when a later batch brings it again.
+
+        Raises:
+            Outage: Nothing is known to be written; call again with the same batch.
+            RefusedRow: Nothing is written, and will not be as the batch stands. Also when the connection was lost
+                three times in a row during this very batch.
+            LostCommits: After a reconnect the newest acknowledged event is gone. Nothing is written until `register`
+                is called again.
         """
 
     def claim(
@@ -113,6 +157,9 @@ class Store(Protocol):
 
     def has_living_replica(self) -> bool:
         """Tell whether an engine may be alive; False only when there is none for certain, or none's lease holds."""
+
+    def replicas(self) -> list[ReplicaRow]:
+        """Read all replicas, the dead whom flows still name too."""
 
     def look(self) -> Look:
         """Tell whether a claim or a look into the inbox would find anything."""
@@ -166,10 +213,12 @@ def open_store(url: str, now: Callable[[], int] | None = None) -> Store:
     """Open the database at *url*, a SQLAlchemy URL.
 
     `sqlite://` is a database of its own in a temporary directory, gone when the store is closed. A SQLite URL takes
-    `?synchronous=NORMAL` (a power failure may lose the newest commits, a crash of the process none).
+    `?synchronous=NORMAL` (a power failure may lose the newest commits, a crash of the process none). A PostgreSQL URL
+    takes libpq's options, and `prepare`: `auto` (the default) has the server keep the plans of the hot statements
+    where no proxy stands between, `on` always, `off` never.
 
     Args:
-        url: `sqlite:///flows.db` and the like.
+        url: `sqlite:///flows.db`, `postgresql://user@host/database` and the like.
         now: The clock in milliseconds, for tests; default: the database's, on SQLite the process's.
 
     Raises:
@@ -194,5 +243,14 @@ def _open_sqlite(url: URL, now: Callable[[], int] | None) -> Store:
     return SqliteStore(url, now)
 
 
-_OPENERS: dict[str, Callable[[URL, Callable[[], int] | None], Store]] = {"sqlite": _open_sqlite}
+def _open_postgresql(url: URL, now: Callable[[], int] | None) -> Store:
+    from penstock.store.dialects.postgresql import PostgresStore
+
+    return PostgresStore(url, now)
+
+
+_OPENERS: dict[str, Callable[[URL, Callable[[], int] | None], Store]] = {
+    "sqlite": _open_sqlite,
+    "postgresql": _open_postgresql,
+}
 """One entry for each database that this version can run on; its dialect is imported when it is asked for."""

@@ -97,6 +97,14 @@ _index(
     unique=True,
 )
 
+LIVE_STORAGE = {
+    "fillfactor": 70,
+    "autovacuum_vacuum_scale_factor": 0.05,
+    "autovacuum_vacuum_threshold": 1000,
+    "autovacuum_vacuum_cost_delay": 0,
+}
+"""On PostgreSQL: room for new versions beside the old ones, and a vacuum that keeps up with rows that live briefly."""
+
 live = _table(
     "live",
     Column("flow_id", Id(), primary_key=True),
@@ -113,6 +121,7 @@ live = _table(
     Column("graph_id", Hash, nullable=False),
     Column("format", SmallInteger, nullable=False),
     sqlite_with_rowid=False,
+    postgresql_with=LIVE_STORAGE,
 )
 """One narrow row per flow that has not ended; its stop deletes it.
 

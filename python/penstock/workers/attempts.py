@@ -12,7 +12,7 @@ from penstock._core import WorkerCodec
 from penstock.binding import merge_returned
 from penstock.errors import Permanent
 from penstock.flow import Flow, _current
-from penstock.workers.failure import failure_json
+from penstock.workers.failure import cancelled, failure_json
 from penstock.workers.tasks import Task
 
 Result = tuple[int, int, int, str, str]
@@ -33,7 +33,7 @@ def _run_in_context(flow: Flow, task: Task) -> Result:
     started = time.perf_counter_ns()
     try:
         if flow.is_cancelled:
-            raise _cancelled()
+            raise cancelled()
         merge_returned(flow, task.call(flow))
         return settle(flow, None, started)
     except BaseException as error:  # noqa: BLE001 - SystemExit too is an error of the step, not of the worker
@@ -68,7 +68,7 @@ def _settled(flow: Flow, error: BaseException | None) -> tuple[int, str, str]:
     if calls is not None and calls.opened:
         return WorkerCodec.PARKED, flow._parked_changes, f'{{"calls":[{",".join(calls.opened)}]}}'
     if isinstance(error, asyncio.CancelledError):
-        error = _cancelled()
+        error = cancelled()
     if error is not None:
         return WorkerCodec.ERROR, "", failure_json(error)
     return _signalled(flow)
@@ -105,10 +105,6 @@ async def _end_leftovers(flow: Flow) -> None:
         except asyncio.CancelledError:
             pass  # the attempt has its result already
     flow._calls.look_at_parks()
-
-
-def _cancelled() -> Permanent:
-    return Permanent("cancelled", "the attempt was cancelled while it ran")
 
 
 def _competing(flow: Flow, goto: str) -> Permanent:

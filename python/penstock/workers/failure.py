@@ -31,6 +31,11 @@ def failure_json(error: BaseException) -> str:
     return json.dumps(_failure(error), allow_nan=False, separators=(",", ":"))
 
 
+def cancelled() -> Permanent:
+    """The error of an attempt that is no longer wanted."""
+    return Permanent("cancelled", "the attempt was cancelled while it ran")
+
+
 def _failure(error: BaseException) -> dict[str, Any]:
     kind = next((name for base, name in _CLASSES if isinstance(error, base)), "error")
     failure: dict[str, Any] = {

@@ -143,7 +143,7 @@ class Pool:
         zygote = ZygoteProcess(self._loop, self._boot, self._on_report, self._on_zygote_gone)
         ready = await zygote.start()
         self._zygote = zygote
-        self._table = TaskTable(ready["tasks"])
+        self._table = TaskTable.of_report(ready["tasks"])
         if ready["threads"]:
             log.warning(
                 "the import of %s left threads, so each worker imports it anew instead of being forked: %s",

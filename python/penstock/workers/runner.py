@@ -23,6 +23,7 @@ from penstock.errors import PenstockError
 from penstock.flow import Attempt, Flow, _current
 from penstock.workers.attempts import Result, run_async_attempt, run_attempt, settle
 from penstock.workers.channel import Channel
+from penstock.workers.fetches import Fetches
 from penstock.workers.outbox import Outbox
 from penstock.workers.tasks import Task, Tasks
 
@@ -35,7 +36,7 @@ class Runner:
     """Runs what the engine sends over one socket.
 
     `serve` belongs to one thread and owns `_flows`, `_running` and `_reducers`; `run_sync` is called by
-    `threads` others, which share only `_queue` and `_outbox` with it.
+    `threads` others, which share only `_queue`, `_outbox` and `_fetches` with it.
     """
 
     def __init__(self, sock: socket.socket, tasks: Tasks, threads: int) -> None:
@@ -53,6 +54,7 @@ class Runner:
         self._is_watching = False
         self._loop: asyncio.AbstractEventLoop
         self._outbox: Outbox
+        self._fetches: Fetches
         self._is_up = threading.Event()
         self.is_engine_gone = False
         self.broken: PenstockError | None = None
@@ -68,6 +70,7 @@ class Runner:
         loop.set_task_factory(_task_factory)
         self._channel = Channel(loop, self._sock, self._on_data, lambda: self._on_close(on_engine_gone))
         self._outbox = Outbox(self._channel)
+        self._fetches = Fetches(self._flows, self._channel.send)
         self._is_up.set()
         try:
             self._channel.send(WorkerCodec.hello(json.dumps({"pid": os.getpid(), "threads": self._threads})))
@@ -118,11 +121,13 @@ class Runner:
             self._reducers[message[1]] = decode(message[2])
         elif kind == WorkerCodec.CANCEL:
             self._cancel(message[1])
+        elif kind == WorkerCodec.STATE:
+            self._fetches.arrived(message[1], message[2])
         elif kind == WorkerCodec.STOP:
             self._stop()
 
     def _start(self, attempt: Attempt) -> None:
-        flow = Flow(attempt, self._reducers.get(attempt.graph_no, {}))
+        flow = Flow(attempt, self._reducers.get(attempt.graph_no, {}), self._fetches.fetch)
         try:
             task = self._tasks.find(attempt.task)
         except Exception as error:  # noqa: BLE001 - a host's executor may raise what it likes
@@ -155,6 +160,7 @@ class Runner:
         flow = self._flows.get(dispatch)
         if flow is not None:
             flow._cancelled = True
+            self._fetches.arrived(dispatch, "")
         running = self._running.get(dispatch)
         if running is not None:
             running.cancel()
@@ -188,6 +194,7 @@ class Runner:
             on_engine_gone()
         for flow in list(self._flows.values()):
             flow._cancelled = True
+        self._fetches.close()
         for running in list(self._running.values()):
             running.cancel()
         self._stop()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from penstock.app import App
-from penstock.binding import Binding, is_async
+from penstock.binding import EVERYTHING, Binding, Needs, is_async, needs_of
 from penstock.flow import Flow
 from penstock.host import TaskExecutor
 
@@ -17,12 +18,33 @@ class TaskTable(dict[str, bool]):
 
     Attributes:
         default: What holds for names that are not listed; None when those are unknown tasks.
+        needs: What each needs of the state; of a name that is not here, everything.
     """
 
-    def __init__(self, tasks: dict[str, bool] | None = None, default: bool | None = None) -> None:
+    def __init__(
+        self,
+        tasks: dict[str, bool] | None = None,
+        default: bool | None = None,
+        needs: Mapping[str, Needs] | None = None,
+    ) -> None:
         """Make a table of these tasks."""
         super().__init__(tasks or {})
         self.default = default
+        self.needs = dict(needs or {})
+
+    @classmethod
+    def of_report(cls, report: Mapping[str, list[Any]]) -> TaskTable:
+        """Read what `report` gave."""
+        kinds = {name: kind for name, (kind, _, _) in report.items()}
+        return cls(kinds, needs={name: Needs(*needs) for name, (_, *needs) in report.items()})
+
+    def report(self) -> dict[str, list[Any]]:
+        """Give the listed tasks as JSON: name to (is async, fields, takes the carrier)."""
+        return {name: [kind, *fields] for name, kind, *fields in self.rows()}
+
+    def rows(self) -> list[tuple[str, bool, list[str] | None, bool]]:
+        """Give the listed tasks as the core takes them."""
+        return [(name, kind, *self.needs.get(name, EVERYTHING)) for name, kind in self.items()]
 
     def kind_of(self, name: str) -> bool | None:
         """Whether a task is async; None for an unknown one."""
@@ -62,7 +84,9 @@ class AppTasks:
 
     def table(self) -> TaskTable:
         """Give the names and kinds."""
-        return TaskTable({name: is_async(self._app.get_task(name)) for name in self._app.tasks()})
+        tasks = {name: self._app.get_task(name) for name in self._app.tasks()}
+        kinds = {name: is_async(task) for name, task in tasks.items()}
+        return TaskTable(kinds, needs={name: needs_of(task) for name, task in tasks.items()})
 
     def find(self, name: str) -> Task:
         """Give a task."""
@@ -87,4 +111,15 @@ class ExecutorTasks:
 
     def find(self, name: str) -> Task:
         """Give a task; whether there is one is the executor's to say."""
-        return Task(self._is_async, lambda flow: self._executor.execute(name, flow))
+        return Task(self._is_async, lambda flow: self._execute(name, flow))
+
+    def _execute(self, name: str, flow: Flow) -> Any:
+        returned = self._executor.execute(name, flow)
+        if not self._is_async and inspect.isawaitable(returned):
+            # A plain function that gave an awaitable: it is awaited on the thread that called it.
+            return asyncio.run(_result_of(returned))
+        return returned
+
+
+async def _result_of(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable

@@ -173,7 +173,7 @@ def _receive_boot(control: Control) -> Boot | None:
 
 def _report(tasks: AppTasks) -> dict[str, Any]:
     threads = thread_names() if sys.platform == "linux" else ["(unknown: this platform does not fork safely)"]
-    return {"kind": "ready", "tasks": tasks.table(), "threads": threads}
+    return {"kind": "ready", "tasks": tasks.table().report(), "threads": threads}
 
 
 def main(arguments: list[str]) -> int:

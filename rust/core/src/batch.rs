@@ -3,6 +3,7 @@
 //! A *unit* is a connected component of a batch over the flows it touches. It is written whole or not at all, so
 //! that a flow's events never commit without the row operation they belong to, nor in another order.
 
+pub mod arrays;
 mod building;
 mod rows;
 

@@ -9,6 +9,7 @@ mod commit;
 mod dispatch;
 mod graphs;
 mod mail;
+mod needs;
 mod park;
 mod refuse;
 mod rejoin;
@@ -32,6 +33,7 @@ use crate::wire::{FrameReader, FrameWriter};
 pub use admit::{input_state, new_state, LoadedFlow};
 pub use commit::{Report, Stopped};
 pub use mail::{Mail, MAIL_KINDS};
+pub use needs::Needs;
 
 /// How long a released flow stays in memory unused.
 const RELEASED_TTL_MS: u64 = 600_000;
@@ -151,6 +153,8 @@ pub(crate) struct Live {
     pub journal_bytes: usize,
     pub snapshot_len: usize,
     pub is_releasing: bool,
+    /// With many steps: when it may next be asked whether they all wait.
+    pub look_again_at: i64,
     pub is_stopping: bool,
     /// Rolled back: waits to be loaded again.
     pub is_reloading: bool,
@@ -211,6 +215,8 @@ pub struct Engine {
     graphs: graphs::Graphs,
     tasks: FxHashMap<Arc<str>, u32>,
     known_tasks: BTreeMap<String, TaskKind>,
+    /// What tasks are sent of the state, by interned task; the others everything.
+    needs: FxHashMap<u32, Needs>,
     /// Set when every task name will do, as with a host's executor.
     default_kind: Option<TaskKind>,
     flows: FxHashMap<Serial, Live>,
@@ -248,6 +254,7 @@ impl Engine {
             graphs: graphs::Graphs::new(),
             tasks: FxHashMap::default(),
             known_tasks: BTreeMap::new(),
+            needs: FxHashMap::default(),
             default_kind: None,
             flows: FxHashMap::default(),
             index: FxHashMap::default(),

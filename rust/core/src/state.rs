@@ -10,6 +10,7 @@ mod reducers;
 
 use std::sync::Arc;
 
+use imbl::ordmap::DiffItem;
 use imbl::OrdMap;
 
 pub use changes::{Change, ChangeError, Changes};
@@ -113,6 +114,20 @@ impl State {
         }
     }
 
+    /// The overwrites and deletions that make `base` into this state. What both share costs nothing.
+    pub fn changes_since(&self, base: &Self) -> Changes {
+        let mut changes = Changes::default();
+        for difference in base.0.diff(&self.0) {
+            match difference {
+                DiffItem::Add(field, value) | DiffItem::Update { new: (field, value), .. } => {
+                    changes.insert(field.clone(), Change::Overwrite(value.clone()));
+                }
+                DiffItem::Remove(field, _) => changes.insert(field.clone(), Change::Delete),
+            }
+        }
+        changes
+    }
+
     /// Checks every reduced field against its reducer's type.
     pub fn check(&self, reducers: &Reducers) -> std::result::Result<(), ReduceError> {
         let mut reduced =
@@ -155,6 +170,22 @@ mod tests {
         assert_eq!(state.to_json(), r#"{"b":1,"c":{"d":null}}"#);
         state.set("b".into(), Value::null());
         assert_eq!((state.len(), state.get("b")), (1, None));
+    }
+
+    #[test]
+    fn the_changes_since_a_base_lead_from_it_to_the_state() {
+        let wide: State = (0..500).map(|at| (format!("f{at:03}").into(), Value::int(at))).collect();
+        let mut state = wide.clone();
+        assert!(state.changes_since(&wide).is_empty());
+        state.set("f250".into(), v("[]"));
+        state.set("new".into(), v("1"));
+        state.remove("f499");
+        let changes = state.changes_since(&wide);
+        assert_eq!(changes.iter().count(), 3);
+        let mut again = wide;
+        again.apply(&changes);
+        assert_eq!(again, state);
+        assert_eq!(State::new().changes_since(&state).iter().count(), state.len());
     }
 
     #[test]

@@ -198,6 +198,10 @@ impl Batch {
         self.rows(py, |_| Ok(None))
     }
 
+    fn arrays<'py>(&self, py: Python<'py>) -> PyResult<crate::batch_arrays::Parameters<'py>> {
+        self.with(|batch| Ok(crate::batch_arrays::parameters(py, batch)))
+    }
+
     fn guards<'py>(&self, py: Python<'py>) -> Rows<'py> {
         self.rows(py, |item| {
             let mail = match &item.op {

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use penstock_core::engine::{Engine, Mail, Options};
+use penstock_core::engine::{Engine, Mail, Needs, Options};
 use penstock_core::error::{Error, Result};
 use penstock_core::scheduler::TaskKind;
 use pyo3::prelude::*;
@@ -24,6 +24,9 @@ struct Core {
     engine: Mutex<Engine>,
     time_budget_ms: i64,
 }
+
+/// (name, `is_async`, fields or everything, `takes_flow`)
+type TaskRow = (String, bool, Option<Vec<String>>, bool);
 
 impl Core {
     /// The engine; refuses in a process that was forked from its own.
@@ -77,11 +80,13 @@ impl Core {
         enter(py, || Ok(self.engine()?.knows_graph(&graph_id)))
     }
 
-    fn set_tasks(&self, py: Python<'_>, tasks: Vec<(String, bool)>) -> PyResult<()> {
+    fn set_tasks(&self, py: Python<'_>, tasks: Vec<TaskRow>) -> PyResult<()> {
         enter(py, || {
             let mut engine = self.engine()?;
-            for (name, is_async) in &tasks {
-                engine.set_task(name, if *is_async { TaskKind::Async } else { TaskKind::Sync });
+            for (name, is_async, fields, takes_flow) in tasks {
+                engine.set_task(&name, if is_async { TaskKind::Async } else { TaskKind::Sync });
+                let named = fields.map(|fields| Needs::fields(fields, takes_flow));
+                engine.set_needs(&name, named.unwrap_or(Needs::Everything));
             }
             Ok(())
         })
@@ -210,6 +215,11 @@ impl Core {
 
     fn frames<'py>(&self, py: Python<'py>, now_ms: i64) -> PyResult<Bound<'py, PyList>> {
         let frames = enter(py, || Ok(self.engine()?.frames(now_ms)))?;
+        PyList::new(py, frames.iter().map(|(worker, bytes)| (*worker, PyBytes::new(py, bytes))))
+    }
+
+    fn outgoing<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let frames = enter(py, || Ok(self.engine()?.outgoing()))?;
         PyList::new(py, frames.iter().map(|(worker, bytes)| (*worker, PyBytes::new(py, bytes))))
     }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "what crosses the boundary is extracted, so owned")]
 
 mod batch;
+mod batch_arrays;
 mod convert;
 mod engine;
 mod enter;

@@ -37,6 +37,8 @@ impl WorkerCodec {
     #[classattr]
     const STOP: u8 = wire::STOP;
     #[classattr]
+    const STATE: u8 = wire::STATE;
+    #[classattr]
     const DONE: u8 = Outcome::Done as u8;
     #[classattr]
     const ERROR: u8 = Outcome::Error as u8;
@@ -74,6 +76,13 @@ impl WorkerCodec {
     }
 
     #[staticmethod]
+    fn fetch(py: Python<'_>, dispatch: u64) -> Bound<'_, PyBytes> {
+        let mut writer = FrameWriter::new();
+        writer.fetch(dispatch);
+        PyBytes::new(py, &writer.finish())
+    }
+
+    #[staticmethod]
     fn hello<'py>(py: Python<'py>, about: &str) -> Bound<'py, PyBytes> {
         let mut writer = FrameWriter::new();
         writer.hello(about);
@@ -101,18 +110,19 @@ fn add_tuples(py: Python<'_>, items: &Bound<'_, PyList>, message: Message) -> Py
         Message::Graph(number, reducers) => items.append((wire::GRAPH, number, reducers)),
         Message::Cancel(dispatch) => items.append((wire::CANCEL, dispatch)),
         Message::Stop => items.append((wire::STOP,)),
-        Message::Results(_) | Message::Hello(_) => {
+        Message::State(dispatch, state) => items.append((wire::STATE, dispatch, state)),
+        Message::Results(_) | Message::Hello(_) | Message::Fetch(_) => {
             Err(to_py(Error::corrupt("a worker was sent a frame that only workers send")))
         }
     }
 }
 
 /// `(STEP, dispatch, graph_no, attempt, step, created_at_ms, step_created_at_ms, deadline_ms, flow_key, node, task,
-/// baggage, state, changes, calls)`.
+/// baggage, state, changes, calls, is_partial)`.
 fn step_tuple(py: Python<'_>, s: StepIn) -> PyResult<Bound<'_, PyAny>> {
     Ok(row![py;
         wire::STEPS, s.dispatch, s.graph_no, s.attempt, s.step, s.created_at_ms, s.step_created_at_ms, s.deadline_ms,
-        s.flow_key, s.node, s.task, s.baggage, s.state, s.changes, s.calls,
+        s.flow_key, s.node, s.task, s.baggage, s.state, s.changes, s.calls, s.is_partial,
     ])
 }
 

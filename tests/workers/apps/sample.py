@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,40 @@ def leave_a_process(path: str) -> None:
 @app.task
 def echo(flow: Flow) -> dict[str, Any]:
     return flow.as_dict()
+
+
+@app.task
+def read_rest(flow: Flow, how: str) -> dict[str, Any]:
+    """Read a field that the frame does not have to carry."""
+    if how == "carrier":
+        return {"found": flow["big"]}
+    if how == "current":
+        return {"found": current_flow().get("big")}
+    if how == "thread":
+        context = contextvars.copy_context()
+        with ThreadPoolExecutor(2) as threads:
+            found = [threads.submit(context.copy().run, lambda: current_flow()["big"]) for _ in range(2)]
+            return {"found": found[0].result() if found[1].result() else None}
+    return {"found": flow.as_dict()["big"]}
+
+
+kept: list[Flow] = []
+
+
+@app.task
+def keep_flow(flow: Flow) -> None:
+    """Leave the carrier behind for `read_kept`."""
+    kept.append(flow)
+
+
+@app.task
+def read_kept() -> dict[str, Any]:
+    return {"found": kept[-1]["big"]}
+
+
+@app.task
+async def read_kept_async() -> dict[str, Any]:
+    return {"found": kept[-1]["big"]}
 
 
 @app.task

@@ -116,6 +116,7 @@ impl Engine {
             journal_bytes: 0,
             snapshot_len: 0,
             is_releasing: false,
+            look_again_at: 0,
             is_stopping: false,
             is_reloading: false,
             is_calming: false,

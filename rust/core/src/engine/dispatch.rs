@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashSet;
 
-use super::{clock, Engine, Ran, Running, Serial, Timer, Worker, RELEASING_MS};
+use super::{clock, Engine, Needs, Ran, Running, Serial, Timer, Worker, RELEASING_MS};
 use crate::batch::{After, Group};
 use crate::error::{Error, Result};
 use crate::flow::event::{Event, EventBody};
@@ -104,6 +104,11 @@ impl Engine {
                 break;
             }
         }
+        self.outgoing()
+    }
+
+    /// What is written for workers already, one buffer a worker.
+    pub fn outgoing(&mut self) -> Vec<(u32, Vec<u8>)> {
         let mut frames: Vec<_> = self
             .workers
             .iter_mut()
@@ -163,6 +168,9 @@ impl Engine {
         if !step.changes.is_empty() {
             step.changes.to_journal(&mut changes);
         }
+        let everything = Needs::Everything;
+        let task = live.entry.tasks[step.node as usize];
+        let sent = self.needs.get(&task).unwrap_or(&everything).select(&live.flow.view(step));
         let written = worker.outbox.step(&StepOut {
             dispatch,
             graph_no: live.entry.number,
@@ -171,11 +179,12 @@ impl Engine {
             created_at_ms: live.about.created_at,
             step_created_at_ms: step.created_at,
             deadline_ms: now_ms.saturating_add(budget),
+            is_partial: sent.is_partial,
             flow_key: live.flow.key(),
             node: &node.name,
             task: &node.task,
             baggage: live.about.baggage.as_deref().unwrap_or(""),
-            state: &live.flow.view(step).to_json(),
+            state: &sent.state,
             changes: &changes,
             calls: &answered_calls(&step.calls),
         });
@@ -187,7 +196,7 @@ impl Engine {
         }
     }
 
-    fn end_dispatch(&mut self, dispatch: u64) -> Option<Running> {
+    pub(super) fn end_dispatch(&mut self, dispatch: u64) -> Option<Running> {
         let running = self.running.remove(&dispatch)?;
         if let Some(live) = self.flows.get_mut(&running.flow) {
             live.running.remove(&running.step);
@@ -208,6 +217,7 @@ impl Engine {
                         self.take_result(worker, &result, now_ms);
                     }
                 }
+                Message::Fetch(dispatch) => self.send_state(worker, dispatch, now_ms),
                 Message::Hello(_) => {}
                 _ => return Err(Error::corrupt("a worker sent a frame that only engines send")),
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::{Engine, GraphEntry};
+use super::{Engine, GraphEntry, Needs};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::lru::Lru;
@@ -106,6 +106,12 @@ impl Engine {
         let task = self.intern(&Arc::from(name));
         self.scheduler.set_task(task, kind);
         self.known_tasks.insert(name.to_owned(), kind);
+    }
+
+    /// Says what the task is seen to need of the state; everything if never said.
+    pub fn set_needs(&mut self, name: &str, needs: Needs) {
+        let task = self.intern(&Arc::from(name));
+        self.needs.insert(task, needs);
     }
 
     /// The tasks of a graph that no worker has.

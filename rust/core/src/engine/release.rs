@@ -9,10 +9,13 @@ use crate::ids::FlowId;
 /// When a release that was put off is looked at again.
 const AGAIN_MS: i64 = 1_000;
 
+/// A flow with more live steps is looked at once in `AGAIN_MS`: each look goes through all of them.
+const MANY_STEPS: usize = 1_024;
+
 impl Engine {
     /// Lets go of a flow that only waits, and for long: its memory, and its row.
     pub(super) fn consider_release(&mut self, serial: Serial, now_ms: i64) {
-        if !self.only_waits(serial) {
+        if !self.is_idle(serial) || self.is_too_early(serial, now_ms) || self.has_children_here(serial) {
             return;
         }
         let Some(live) = self.flows.get_mut(&serial) else { return };
@@ -32,20 +35,36 @@ impl Engine {
         self.enqueue(group);
     }
 
-    fn only_waits(&self, serial: Serial) -> bool {
+    fn is_idle(&self, serial: Serial) -> bool {
         let Some(live) = self.flows.get(&serial) else { return false };
         let is_busy = live.is_releasing || live.is_stopping || live.is_reloading || !live.kept.is_empty();
-        if is_busy
-            || !live.running.is_empty()
-            || !live.offered.is_empty()
-            || live.committed != live.flow.ord()
-            || live.has_unread_mail()
-        {
+        !is_busy
+            && live.running.is_empty()
+            && live.offered.is_empty()
+            && live.committed == live.flow.ord()
+            && !live.has_unread_mail()
+    }
+
+    /// Whether a flow with many steps was looked at a moment ago; then its turn comes by a timer.
+    fn is_too_early(&mut self, serial: Serial, now_ms: i64) -> bool {
+        let Some(live) = self.flows.get_mut(&serial) else { return true };
+        if live.flow.live_steps() <= MANY_STEPS {
             return false;
         }
-        // A child that is owned here answers in memory; without its parent it would have to write a message.
+        let is_too_early = now_ms < live.look_again_at;
+        if is_too_early {
+            self.timers.set(Timer::Rest(serial), clock(live.look_again_at));
+        } else {
+            live.look_again_at = now_ms + AGAIN_MS;
+        }
+        is_too_early
+    }
+
+    /// A child that is owned here answers in memory; without its parent it would have to write a message.
+    fn has_children_here(&self, serial: Serial) -> bool {
+        let Some(live) = self.flows.get(&serial) else { return false };
         let calls = live.flow.open_calls(CallKind::Subgraph);
-        !calls.iter().any(|(_, _, call)| call.id.is_some_and(|child| self.index.contains_key(&child)))
+        calls.iter().any(|(_, _, call)| call.id.is_some_and(|child| self.index.contains_key(&child)))
     }
 
     /// Takes a release back that has not been handed out. One that has been cannot succeed: the flow has mail.

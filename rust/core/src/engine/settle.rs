@@ -8,6 +8,9 @@ use crate::ids::FlowId;
 use crate::json;
 use crate::state::State;
 
+/// About what a live step adds to a snapshot.
+const STEP_SNAPSHOT_BYTES: usize = 200;
+
 impl Engine {
     /// A result came in for a step that ran.
     pub(super) fn finished(&mut self, serial: Serial, step: u64, result: TaskResult, ran: Ran, now_ms: i64) {
@@ -164,7 +167,9 @@ impl Engine {
     fn consider_snapshot(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
         let limit = self.options.snapshot_bytes;
         let Some(live) = self.flows.get_mut(&serial) else { return };
-        if live.journal_bytes <= limit.max(2 * live.snapshot_len) {
+        // A fan-out of a hundred thousand is one short event, and a snapshot right after it a huge one.
+        let least = live.flow.live_steps() * STEP_SNAPSHOT_BYTES;
+        if live.journal_bytes <= limit.max(2 * live.snapshot_len).max(least) {
             return;
         }
         let body = live.flow.snapshot();

@@ -11,7 +11,8 @@ use crate::json::{self, Value};
 use crate::state::{Changes, Delta, Field, State};
 
 impl Flow {
-    /// The live state as the body of a `snapshot` event; equal flows give equal text.
+    /// The live state as the body of a `snapshot` event; equal flows give equal text. A cohort stands after the one
+    /// that it is in, whose source is the older step.
     pub fn snapshot(&self) -> String {
         let mut out =
             format!("{{\"next_step\":{},\"status\":\"{}\",\"steps\":[", self.next_step, self.status.as_str());
@@ -71,7 +72,8 @@ impl Flow {
             write!(out, ",\"losses\":{losses},\"losses_alone\":{alone},\"is_started\":{}", step.is_started);
         match &step.view {
             View::State(state) => {
-                let _ = write!(out, ",\"state\":{}", state.to_json());
+                out.push_str(",\"state\":");
+                self.write_state(state, step.branch, out);
             }
             View::Element { edge, index, count, value } => {
                 let _ = write!(out, ",\"element\":[{edge},{index},{count},{}]", value.raw());
@@ -92,7 +94,7 @@ impl Flow {
 
     fn read_step(&self, fields: &Members) -> Result<Step> {
         let view = match (fields.get("state"), fields.get("element").and_then(Value::elements)) {
-            (Some(state), _) => View::State(State::from_json(state.raw())?),
+            (Some(state), _) => View::State(self.read_state(state, read_branch(fields)?)?),
             (None, Some(parts)) if parts.len() == 4 => View::Element {
                 edge: parse(&parts[0])?,
                 index: parse(&parts[1])?,
@@ -124,8 +126,9 @@ impl Flow {
         let _ = write!(out, "{{\"source\":{},\"node\":", cohort.source);
         json::escape(&self.graph.node(cohort.node).name, out);
         let _ = write!(out, ",\"size\":{},\"not_before\":{}", cohort.size, cohort.not_before);
-        let _ =
-            write!(out, ",\"base\":{},\"outer_log\":{}", cohort.base.to_json(), cohort.outer_log.to_json());
+        out.push_str(",\"base\":");
+        self.write_state(&cohort.base, cohort.outer, out);
+        let _ = write!(out, ",\"outer_log\":{}", cohort.outer_log.to_json());
         write_branch(cohort.outer, out);
         for (name, branches) in [("arrived", &cohort.arrived), ("failed", &cohort.failed)] {
             let _ = write!(out, ",\"{name}\":[");
@@ -155,7 +158,7 @@ impl Flow {
         Ok(Cohort {
             source: fields.number("source")?,
             node: self.read_node(fields)?,
-            base: State::from_json(fields.get("base").ok_or_else(corrupt)?.raw())?,
+            base: self.read_state(fields.get("base").ok_or_else(corrupt)?, read_branch(fields)?)?,
             outer: read_branch(fields)?,
             outer_log: Delta::from_json(fields.get("outer_log").ok_or_else(corrupt)?.raw())?,
             size: fields.number("size")?,
@@ -164,6 +167,23 @@ impl Flow {
             error: fields.get("error").map(StepError::from_json).transpose()?,
             not_before: fields.number("not_before")?,
         })
+    }
+
+    /// Inside a cohort a state is written as what was changed since the cohort's base: thousands of branches that share
+    /// one large array must not each repeat it.
+    fn write_state(&self, state: &State, branch: Option<Branch>, out: &mut String) {
+        match branch.and_then(|branch| self.cohorts.get(&branch.cohort)) {
+            Some(cohort) => state.changes_since(&cohort.base).to_journal(out),
+            None => state.write_json(out),
+        }
+    }
+
+    /// Reads what `write_state` wrote; the enclosing cohorts are there already.
+    fn read_state(&self, value: &Value, branch: Option<Branch>) -> Result<State> {
+        let Some(branch) = branch else { return State::from_json(value.raw()) };
+        let mut state = self.cohorts.get(&branch.cohort).ok_or_else(corrupt)?.base.clone();
+        state.apply(&Changes::from_journal(value.raw())?);
+        Ok(state)
     }
 
     fn read_node(&self, fields: &Members) -> Result<NodeIx> {

@@ -1,7 +1,8 @@
 //! Frames to values, from whatever pieces the socket gives.
 
 use super::{
-    Message, Outcome, ResultIn, StepIn, CANCEL, GRAPH, HELLO, MAX_FRAME_BYTES, RESULTS, STEPS, STOP,
+    Message, Outcome, ResultIn, StepIn, CANCEL, FETCH, GRAPH, HELLO, MAX_FRAME_BYTES, RESULTS, STATE, STEPS,
+    STOP,
 };
 use crate::error::{Error, Result};
 
@@ -75,8 +76,10 @@ fn read_frame(frame: &[u8]) -> Result<Message> {
         GRAPH => Message::Graph(cursor.u32()?, cursor.text()?),
         CANCEL => Message::Cancel(cursor.u64()?),
         STOP => Message::Stop,
+        STATE => Message::State(cursor.u64()?, cursor.text()?),
         RESULTS => Message::Results(cursor.many(Cursor::result)?),
         HELLO => Message::Hello(cursor.text()?),
+        FETCH => Message::Fetch(cursor.u64()?),
         kind => return Err(Error::corrupt(format!("a frame of the unknown kind {kind}"))),
     };
     if cursor.0.is_empty() {
@@ -108,6 +111,14 @@ impl Cursor<'_> {
         self.bytes().map(i64::from_le_bytes)
     }
 
+    fn flag(&mut self) -> Result<bool> {
+        match self.bytes()? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            [other] => Err(Error::corrupt(format!("a flag in a frame is {other}"))),
+        }
+    }
+
     fn text(&mut self) -> Result<String> {
         let length = self.u32()? as usize;
         let (text, tail) = self.0.split_at_checked(length).ok_or_else(too_short)?;
@@ -137,6 +148,7 @@ impl Cursor<'_> {
             created_at_ms: self.i64()?,
             step_created_at_ms: self.i64()?,
             deadline_ms: self.i64()?,
+            is_partial: self.flag()?,
             flow_key: self.text()?,
             node: self.text()?,
             task: self.text()?,

@@ -11,6 +11,7 @@ fn step(dispatch: u64, state: &str) -> StepOut<'_> {
         created_at_ms: -1,
         step_created_at_ms: i64::MAX,
         deadline_ms: 0,
+        is_partial: dispatch == 2,
         flow_key: "0-abc",
         node: "nöde",
         task: "task",
@@ -32,6 +33,8 @@ fn every_kind() -> Vec<u8> {
     writer.step(&step(1, "{}")).expect("small");
     writer.step(&step(2, r#"{"a":1}"#)).expect("small");
     writer.cancel(1);
+    writer.fetch(2);
+    writer.state(2, r#"{"a":1,"b":2}"#).expect("small");
     writer.result(&result(1, "{}")).expect("small");
     writer.stop();
     writer.finish()
@@ -40,13 +43,16 @@ fn every_kind() -> Vec<u8> {
 #[test]
 fn items_that_follow_each_other_share_a_frame() {
     let messages = FrameReader::new().feed(&every_kind()).expect("written here");
-    assert_eq!(messages.len(), 6);
+    assert_eq!(messages.len(), 8);
     let Message::Steps(steps) = &messages[2] else { panic!("{messages:?}") };
     assert_eq!(steps.iter().map(|s| s.dispatch).collect::<Vec<_>>(), [1, 2]);
     assert_eq!((steps[1].state.as_str(), steps[1].node.as_str()), (r#"{"a":1}"#, "nöde"));
+    assert_eq!((steps[0].is_partial, steps[1].is_partial), (false, true));
     assert_eq!(messages[3], Message::Cancel(1));
-    assert!(matches!(&messages[4], Message::Results(r) if r[0].outcome == Outcome::Parked));
-    assert_eq!(messages[5], Message::Stop);
+    assert_eq!(messages[4], Message::Fetch(2));
+    assert_eq!(messages[5], Message::State(2, r#"{"a":1,"b":2}"#.to_owned()));
+    assert!(matches!(&messages[6], Message::Results(r) if r[0].outcome == Outcome::Parked));
+    assert_eq!(messages[7], Message::Stop);
 }
 
 #[test]
@@ -70,6 +76,7 @@ fn an_item_that_no_frame_can_hold_is_refused() {
     writer.step(&step(1, "{}")).expect("small");
     let before = writer.len();
     assert!(writer.step(&step(2, &state)).is_err());
+    assert!(writer.state(2, &state).is_err());
     assert_eq!(writer.len(), before);
 }
 

@@ -1,6 +1,6 @@
 //! Values to frames.
 
-use super::{ResultOut, StepOut, CANCEL, GRAPH, HELLO, MAX_FRAME_BYTES, RESULTS, STEPS, STOP};
+use super::{ResultOut, StepOut, CANCEL, FETCH, GRAPH, HELLO, MAX_FRAME_BYTES, RESULTS, STATE, STEPS, STOP};
 use crate::error::{Error, Result};
 
 /// A batch is closed past this size, so that the reader can start on it while the next is written.
@@ -40,7 +40,7 @@ impl FrameWriter {
     /// Adds a step. One that no frame can hold is refused, and nothing is written.
     pub fn step(&mut self, step: &StepOut<'_>) -> Result<()> {
         let texts = [step.flow_key, step.node, step.task, step.baggage, step.state, step.changes, step.calls];
-        self.open(STEPS, 44 + size_of_texts(&texts))?;
+        self.open(STEPS, 45 + size_of_texts(&texts))?;
         self.out.extend_from_slice(&step.dispatch.to_le_bytes());
         self.u32(step.graph_no);
         self.u32(step.attempt);
@@ -48,6 +48,7 @@ impl FrameWriter {
         self.out.extend_from_slice(&step.created_at_ms.to_le_bytes());
         self.out.extend_from_slice(&step.step_created_at_ms.to_le_bytes());
         self.out.extend_from_slice(&step.deadline_ms.to_le_bytes());
+        self.out.push(u8::from(step.is_partial));
         for text in texts {
             self.text(text);
         }
@@ -85,6 +86,22 @@ impl FrameWriter {
         self.single(STOP, 0);
     }
 
+    /// Adds the whole state of a step; empty when its dispatch is not current. One that no frame can hold is refused,
+    /// and nothing is written.
+    pub fn state(&mut self, dispatch: u64, state: &str) -> Result<()> {
+        check_size(12 + state.len())?;
+        self.single(STATE, 12 + state.len());
+        self.out.extend_from_slice(&dispatch.to_le_bytes());
+        self.text(state);
+        Ok(())
+    }
+
+    /// Asks for the whole state of a step.
+    pub fn fetch(&mut self, dispatch: u64) {
+        self.single(FETCH, 8);
+        self.out.extend_from_slice(&dispatch.to_le_bytes());
+    }
+
     /// The worker's first frame.
     pub fn hello(&mut self, about: &str) {
         self.single(HELLO, 4 + about.len());
@@ -99,12 +116,7 @@ impl FrameWriter {
 
     /// Makes room for an item of `size` in a batch of `kind`, in the open one where that goes.
     fn open(&mut self, kind: u8, size: usize) -> Result<()> {
-        if size > MAX_FRAME_BYTES - 5 {
-            return Err(Error::invalid(format!(
-                "one item of {size} bytes is over the {MAX_FRAME_BYTES} bytes of a frame; keep large data \
-                 elsewhere and its address in the state"
-            )));
-        }
+        check_size(size)?;
         if self.batch.is_none_or(|batch| batch.kind != kind || self.out.len() - batch.start > BATCH_BYTES) {
             self.close();
             self.batch = Some(Batch { kind, start: self.out.len(), items: 0 });
@@ -148,6 +160,16 @@ impl FrameWriter {
         self.u32(text.len() as u32);
         self.out.extend_from_slice(text.as_bytes());
     }
+}
+
+fn check_size(size: usize) -> Result<()> {
+    if size <= MAX_FRAME_BYTES - 5 {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "one item of {size} bytes is over the {MAX_FRAME_BYTES} bytes of a frame; keep large data elsewhere and its \
+         address in the state"
+    )))
 }
 
 fn size_of_texts(texts: &[&str]) -> usize {

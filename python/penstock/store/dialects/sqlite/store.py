@@ -4,7 +4,10 @@ import sqlite3
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
+from sqlalchemy import Table
+from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL, Connection
 
 from penstock.errors import EngineUnavailable
@@ -49,7 +52,7 @@ class SqliteStore(SqlStore):
         if not self._location.path.exists():
             return
         try:
-            with self._naming_failures(), self._writes.connect() as conn:
+            with self._naming_failures(), self._reads.connect() as conn:
                 conn.exec_driver_sql("PRAGMA schema_version").fetchone()
         except BaseException:
             self.close()
@@ -66,7 +69,17 @@ class SqliteStore(SqlStore):
         self._lock.release()
         self._remove()
 
+    @property
+    def is_shared(self) -> bool:
+        """The lock file sees to it that there is one engine."""
+        return False
+
     # --- connections ---
+
+    @staticmethod
+    def _insert_new(table: Table) -> Any:
+        """An INSERT that leaves out rows of which a key is taken."""
+        return insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
 
     def _naming_failures(self) -> AbstractContextManager[None]:
         if self._is_closed:
@@ -132,7 +145,7 @@ class SqliteStore(SqlStore):
     def has_living_replica(self) -> bool:
         """Look for the processes themselves: there is one machine, and one engine renews nothing."""
         with self._reading() as conn:
-            return not all(is_gone(process) for process in replicas.read_processes(conn))
+            return not all(is_gone(*process) for process in replicas.read_processes(conn))
 
     def leave(self) -> int:
         """Release all flows of this replica, unregister it and let go of the lock."""

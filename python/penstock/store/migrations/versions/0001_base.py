@@ -126,6 +126,12 @@ def _create_live() -> None:
         sa.Column("format", sa.SmallInteger(), nullable=False),
         sa.PrimaryKeyConstraint("flow_id"),
         sqlite_with_rowid=False,
+        postgresql_with={
+            "fillfactor": 70,
+            "autovacuum_vacuum_scale_factor": 0.05,
+            "autovacuum_vacuum_threshold": 1000,
+            "autovacuum_vacuum_cost_delay": 0,
+        },
     )
     _index("live_mail", "live", ["owner", "mail_at"], "mail_at IS NOT NULL")
     _index("live_owner", "live", ["owner"], "owner IS NOT NULL")
