@@ -604,6 +604,13 @@ class Batch:
     def outbox(self) -> list[_OutboxRow]:
         """Rows of `outbox` to insert: `OUTBOX_COLUMNS`. Always empty: this version publishes nothing."""
 
+    def arrays(self) -> tuple[int, list[bytes], tuple[bytes, int] | None]:
+        """The batch as arrays in PostgreSQL's binary format: groups that are there, columns, flow and ord of the last event.
+
+        The groups are those of `penstock.store.dialects.postgresql.parameters`. All that the batch does to one live
+        row is folded into one row of the group `touched`.
+        """
+
     def guards(self) -> list[_Guard]:
         """Return what must hold of live rows: (unit, flow_id, owner, claims, mail as read or None)."""
 

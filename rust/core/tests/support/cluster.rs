@@ -231,7 +231,7 @@ impl Cluster {
         let rng = &mut self.rng;
         let token = format!("{}/{}", step.flow_key, step.step);
         let mut changes = json!({"set": {"l": [token], "n": 1, "x": step.step}, "overwrite": {}, "del": []});
-        if self.is_rough && rng.chance(2) {
+        if self.is_rough && rng.chance(4) {
             changes["set"]["y"] = json!(BAD);
         }
         let changes = changes.to_string();
@@ -362,8 +362,8 @@ impl Cluster {
             return;
         }
         let flow = *self.rng.pick(&flows);
-        if self.is_rough && self.rng.chance(4) {
-            let reason = if self.rng.chance(20) { BAD } else { "enough" };
+        if self.is_rough && self.rng.chance(10) {
+            let reason = if self.rng.chance(70) { BAD } else { "enough" };
             self.db.post(&flow, "cancel", json!({ "reason": reason }).to_string(), self.now_ms);
         } else if self.rng.chance(30) {
             self.answer(flow);

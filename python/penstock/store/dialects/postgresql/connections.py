@@ -72,6 +72,7 @@ def _prepare(driver: Driver) -> None:
     driver.prepared_max = 200
     driver.execute("SET plan_cache_mode = force_generic_plan")
     driver.execute("SET enable_seqscan = off")
+    driver.execute("SET jit = off")
 
 
 def run(driver: Driver, statement: str, parameters: Sequence[Any] = ()) -> psycopg.Cursor[tuple[Any, ...]]:

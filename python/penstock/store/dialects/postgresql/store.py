@@ -247,8 +247,10 @@ class PostgresStore(SqlStore):
         self, ready: int, mail: int = 256, exclude: Collection[bytes] = (), max_format: int = 1
     ) -> list[Claimed] | Fenced:
         """Take unowned flows: the mail lane first, then ready flows, best band first."""
-        with self._line(self._writer).lend() as driver:
+        line = self._line(self._writer)
+        with line.lend() as driver:
             claiming.promote(driver, self.now())
+        with line.transaction(claiming.IN_ORDER) as driver:
             return claiming.claim(driver, self._replica_id, mail, ready, exclude, max_format)
 
     def give_back(self, claims: Sequence[Claimed]) -> None:
