@@ -496,7 +496,10 @@ class Core:
         """Count the flows that it owns, the steps that are ready, and the steps that are in workers."""
 
     def owned(self) -> list[bytes]:
-        """Return the ids of the flows that it owns, in no order."""
+        """Return the ids of the flows that it owns, in no order.
+
+        Those of which the creation is not known to be committed are left out.
+        """
 
     def owned_of(self, flow_ids: Sequence[bytes]) -> list[bytes]:
         """Return those of these ids whose flows it owns, in the order given."""
@@ -509,7 +512,7 @@ class Core:
         unknown from here on.
 
         Returns:
-            Ids of the flows whose creation was watched: they were not stored.
+            Ids of the flows that were being created: none of them is known to be stored.
         """
 
     def drop_flow(self, flow_id: bytes) -> list[bytes]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from penstock import App, Flow
 from penstock.errors import Permanent
+from tests.support.host import MARK
 from tests.support.ledger import note
 
 app = App("faults")
@@ -21,7 +22,8 @@ EXPECTED_TRAIL = ["first", *(f"part {number}" for number in range(PARTS)), "join
 
 def enter(flow: Flow, ledger: str, event: str) -> None:
     """Write a line for this attempt."""
-    note(ledger, step=flow.step_key, node=flow.node, event=event, at=time.time(), pid=os.getpid())
+    about = {"step": flow.step_key, "node": flow.node, "event": event}
+    note(ledger, **about, at=time.time(), pid=os.getpid(), host=os.environ.get(MARK))
 
 
 @app.task
@@ -35,9 +37,10 @@ def hold(flow: Flow, ledger: str, gate: str) -> dict[str, Any]:
 
 
 @app.task
-def count(flow: Flow, ledger: str, item_index: int | None = None) -> dict[str, Any]:
+def count(flow: Flow, ledger: str, item_index: int | None = None, pause: float = 0.0) -> dict[str, Any]:
     """Contribute one to the count and a line to the trail."""
     enter(flow, ledger, "start")
+    time.sleep(pause)
     place = flow.node if item_index is None else f"{flow.node} {item_index}"
     enter(flow, ledger, "end")
     return {"count": 1, "trail": [place]}

@@ -1,4 +1,4 @@
-"""An engine for each module, on its `app`: once with tasks on threads, once with worker processes."""
+"""An engine for each module, on its `app`: with tasks on threads, with worker processes, and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -8,13 +8,23 @@ from pathlib import Path
 import pytest
 
 from penstock import Engine
+from tests.support.databases import Databases
 
 
-@pytest.fixture(scope="module", params=[0, 2], ids=["threads", "workers"])
-def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+KINDS = [("sqlite", 0), ("sqlite", 2), ("postgresql", 0)]
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=["threads", "workers", "postgresql"])
+def engine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, databases: Databases
+) -> Iterator[Engine]:
     """Shared by the tests of a module; a test that stops it, or counts rows, makes one of its own."""
-    database = tmp_path_factory.mktemp("flows") / "flows.db"
-    with Engine(request.module.app, f"sqlite:///{database}", workers=request.param) as engine:
+    kind, workers = request.param
+    if kind == "sqlite":
+        url = f"sqlite:///{tmp_path_factory.mktemp('flows') / 'flows.db'}"
+    else:
+        url = databases.new_postgresql().url
+    with Engine(request.module.app, url, workers=workers) as engine:
         yield engine
 
 

@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
+#: In the environment of every process of a host: the zygote leads a session of its own.
+MARK = "PENSTOCK_TEST_HOST"
 
 
 class Host:
@@ -20,6 +23,7 @@ class Host:
 
     def __init__(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.mark = uuid.uuid4().hex
         self.output_path = folder / "output.txt"
         with self.output_path.open("ab") as output:
             self.process = subprocess.Popen(
@@ -28,7 +32,7 @@ class Host:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", MARK: self.mark, **environment},
                 start_new_session=True,
             )
 
@@ -70,20 +74,18 @@ class Host:
         self.process.wait()
 
     def members(self) -> list[int]:
-        """Process ids of the living members of its session: the host, its zygote and its workers."""
+        """Process ids of what runs of it: the host, its zygote and its workers."""
         processes = (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
-        return sorted(int(entry.name) for entry in processes if _session_of(entry) == self.pid)
+        mark = f"{MARK}={self.mark}".encode()
+        return sorted(int(entry.name) for entry in processes if mark in _environment_of(entry))
 
 
-def _session_of(entry: Path) -> int | None:
-    """The session of a process, None for one that is gone or a zombie."""
+def _environment_of(entry: Path) -> list[bytes]:
+    """What a process was started with; nothing of one that is gone, a zombie or another user's."""
     try:
-        # The name stands in parentheses and may hold anything; the fields after it are plain.
-        _, _, rest = (entry / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
+        return (entry / "environ").read_bytes().split(b"\0")
     except OSError:
-        return None
-    state, _, _, session = rest.split()[:4]
-    return None if state == "Z" else int(session)
+        return []
 
 
 @contextlib.contextmanager

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock._core import JOURNAL_FORMAT, new_flow_id
-from penstock.errors import Invalid
+from penstock.errors import EngineUnavailable, Invalid
 from penstock.operations.context import Context, ended
 from penstock.operations.operation import Operation, Until, settled
 from penstock.options import FlowOptions, encode_object
+from penstock.runtime.waiters import LOST_CREATION
 from penstock.store.batch import Fenced
 from penstock.store.rows import NewFlow
 
@@ -146,4 +147,6 @@ def refused(message: str) -> Exception:
     """What to raise for a flow that was not stored."""
     if message.startswith("the engine was shut down"):
         return ended("the flow was created; nothing of it was stored")
+    if message == LOST_CREATION:
+        return EngineUnavailable(message)
     return Invalid(f"the database refuses the flow: {message}; nothing was stored")

@@ -70,11 +70,12 @@ class Claims:
         if isinstance(claimed, Fenced):
             self._on_fenced(claimed)
             return 0
-        mine = [claim for claim in claimed if self._can_run(claim.graph_id)]
-        if len(mine) < len(claimed):
-            self._give_back([claim for claim in claimed if claim.graph_id in self._foreign])
-        self.load([claim.flow_id for claim in mine])
-        return len(mine)
+        try:
+            return self._take_in(claimed)
+        except Outage:
+            # They are owned here: they are loaded as soon as the database answers.
+            self.reload(claim.flow_id for claim in claimed)
+            raise
 
     def reload(self, flow_ids: Iterable[bytes]) -> None:
         """Have owned flows read again at the next look, because the core rolled them back. Any thread."""
@@ -82,16 +83,27 @@ class Claims:
             self._reloads.put(flow_id)
 
     def load_again(self) -> int:
-        """Load what `reload` named, and return how many flows that were."""
-        flow_ids = []
-        while not self._reloads.empty():
-            flow_ids.append(self._reloads.get())
+        """Load what `reload` named as far as it is owned here still, and return how many flows that were."""
+        flow_ids = self._take_reloads()
+        if not flow_ids:
+            return 0
         try:
-            self.load(flow_ids)
+            owned = self._store.owned()
+            rows = self._store.load([flow_id for flow_id in flow_ids if flow_id in owned])
+            return self._take_in(
+                [
+                    Claimed(row.flow_id, row.claims, row.graph_id)
+                    for row in rows
+                    if row.claims == owned[row.flow_id]
+                ]
+            )
         except Outage:
             self.reload(flow_ids)
             raise
-        return len(flow_ids)
+
+    def forget(self) -> None:
+        """Take no flow for ours any more: this replica registers anew. The poller's thread."""
+        self._take_reloads()
 
     def load(self, flow_ids: Sequence[bytes]) -> None:
         """Bring owned flows into the core, with their mail."""
@@ -103,6 +115,19 @@ class Claims:
             # It stays owned, so that nobody trips over it again; a restart tries once more.
             _log.error("Flow …%s cannot be replayed and stays as it is: %s", flow_id.hex()[-8:], reason)
         self._inbox.open([row.flow_id for row in rows if row.mail and row.flow_id not in broken])
+
+    def _take_in(self, claims: Sequence[Claimed]) -> int:
+        mine = [claim for claim in claims if self._can_run(claim.graph_id)]
+        if len(mine) < len(claims):
+            self._give_back([claim for claim in claims if claim.graph_id in self._foreign])
+        self.load([claim.flow_id for claim in mine])
+        return len(mine)
+
+    def _take_reloads(self) -> list[bytes]:
+        flow_ids = []
+        while not self._reloads.empty():
+            flow_ids.append(self._reloads.get())
+        return flow_ids
 
     def _can_run(self, graph_id: bytes) -> bool:
         is_forgotten = graph_id in self._runnable and not self._core.knows_graph(graph_id)

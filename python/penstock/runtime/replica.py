@@ -102,6 +102,8 @@ class Replica:
         self._peers = self._make_peer_services(lease_ms) if self.store.is_shared else ()
         # Set by any thread that learns of it, cleared by the poller's.
         self._is_fenced = False
+        # Flows whose creators wait to be told whether they are stored; the poller's thread alone.
+        self._unstored: set[bytes] = set()
         self._next_clean = self.store.now() + _CLEAN_EVERY_MS
         self._has_room_to_fill = False
 
@@ -200,15 +202,25 @@ class Replica:
         Raises:
             EngineUnavailable: The database is away; called again then.
         """
-        lost = self.writer.run(lambda: self.core.rejoin(self._register())).result()
+        self._unstored.update(self.writer.run(self._begin_anew).result())
         self._is_fenced = False
         self._inbox.forget()
+        self._claims.forget()
         self.loop.replace_workers("its engine was declared dead")
-        for flow_id in lost:
-            self.waiters.created.announce(
-                flow_id, "the engine lost its registration before the flow was stored"
-            )
         _log.warning("This engine goes on as replica %d.", self.store.replica_id)
+
+    def _begin_anew(self) -> list[bytes]:
+        """Register, and forget all flows; those that were being created. The writer's thread."""
+        replica_id = self._register()
+        self.writer.forget()
+        return self.core.rejoin(replica_id)
+
+    def _tell_creators(self) -> None:
+        """Look up what became of flows whose creation was under way when the registration was lost."""
+        stored = self.store.outcomes(self._unstored)
+        for flow_id in self._unstored:
+            self.waiters.on_lost_creation(flow_id, is_stored=flow_id in stored)
+        self._unstored.clear()
 
     def _make_peer_services(self, lease_ms: int) -> tuple[Service, ...]:
         housekeeping = Housekeeping(
@@ -232,6 +244,8 @@ class Replica:
     def _tick(self) -> None:
         if self._is_fenced:
             self._rejoin()
+        if self._unstored:
+            self._tell_creators()
         self.waiters.tick()
         now = self.store.now()
         if now >= self._next_clean:

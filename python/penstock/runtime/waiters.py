@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 
 
+#: What a creation is told that the engine could not write before it was declared dead.
+LOST_CREATION: Final = "the engine was declared dead before the flow was stored; create it again"
+
+
 class _Word(Enum):
     SHUT = "shut"
 
@@ -139,6 +143,13 @@ class Waiters:
             self.stopped.announce(row[0], row)
         for flow_id in report.rests:
             self.stopped.announce(flow_id, None)
+
+    def on_lost_creation(self, flow_id: bytes, *, is_stored: bool) -> None:
+        """Announce what became of a flow that was being created when the engine lost its registration."""
+        message = None if is_stored else LOST_CREATION
+        self.created.announce(flow_id, message)
+        if message is not None:
+            self.stopped.announce(flow_id, Refused(message))
 
     @property
     def wants_verdicts(self) -> bool:

@@ -92,6 +92,10 @@ class Writer(Service):
         self.wake()
         return future
 
+    def forget(self) -> None:
+        """Drop the batches that wait: their flows are others' now. By a call on the writer's thread."""
+        self._batches.clear()
+
     def run_once(self) -> float | None:
         """Run the calls that wait, then commit one batch.
 

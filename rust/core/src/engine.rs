@@ -225,6 +225,8 @@ pub struct Engine {
     watched: FxHashSet<FlowId>,
     /// Flows whose creation a caller waits for.
     creating: FxHashSet<FlowId>,
+    /// Flows created here whose rows are not known to be committed.
+    unstored: FxHashSet<FlowId>,
     scheduler: Scheduler,
     timers: Timers<Timer>,
     released: Lru<FlowId, Released>,
@@ -261,6 +263,7 @@ impl Engine {
             next_serial: 1,
             watched: FxHashSet::default(),
             creating: FxHashSet::default(),
+            unstored: FxHashSet::default(),
             scheduler: Scheduler::new(slots(&options)),
             timers: Timers::new(),
             released,
@@ -294,12 +297,13 @@ impl Engine {
         let rows = self.pending.iter().filter(|building| !building.is_empty()).count() + self.in_flight.len();
         let steps = self.scheduler.ready_len() + self.scheduler.running_len() + self.running.len();
         let flows = self.flows.len() + self.index.len() + self.reloads.len() + self.promised.len();
-        rows + steps + flows + self.timers.len() + self.watched.len() + self.creating.len()
+        let waits = self.watched.len() + self.creating.len();
+        rows + steps + flows + self.timers.len() + waits + self.unstored.len()
     }
 
-    /// The flows it owns.
+    /// The flows it owns, without those of which the database may know nothing yet.
     pub fn owned(&self) -> Vec<FlowId> {
-        self.index.keys().copied().collect()
+        self.index.keys().filter(|flow| !self.unstored.contains(*flow)).copied().collect()
     }
 
     /// Which of these flows it owns.

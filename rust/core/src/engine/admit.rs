@@ -81,6 +81,7 @@ impl Engine {
         let (owner, claims) = if is_ours { (Some(self.options.replica), 1) } else { (None, 0) };
         group.push(id, claims, Op::Create(Box::new(CreateRow { flow: new.clone(), owner, claims })));
         group.after(id, After::Created);
+        self.unstored.insert(id);
         if is_ours {
             let key = flow_key(self.options.shard, &id).into();
             let flow = Flow::new(entry.graph.clone(), key, state, new.created_at);

@@ -130,6 +130,7 @@ impl Engine {
     fn follow_up(&mut self, flow: &FlowId, after: After, now_ms: i64) {
         match after {
             After::Created => {
+                self.unstored.remove(flow);
                 if self.creating.remove(flow) {
                     self.report.created.push(*flow);
                 }

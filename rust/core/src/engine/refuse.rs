@@ -92,6 +92,7 @@ impl Engine {
                     self.evict(serial);
                 }
                 self.creating.remove(&flow);
+                self.unstored.remove(&flow);
                 self.watched.remove(&flow);
                 self.report.refused.push((flow, message.to_owned()));
             } else if let Some(live) = serial.and_then(|serial| self.flows.get_mut(&serial)) {

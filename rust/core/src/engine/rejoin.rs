@@ -10,7 +10,7 @@ impl Engine {
     /// Goes on as the replica `replica`, a stranger that owns nothing: everything about flows and workers is
     /// forgotten, graphs, tasks and waits are kept. Numbers go on, so a result from before matches nothing.
     ///
-    /// Gives the flows whose creation was waited for and is lost.
+    /// Gives the flows that were being created: none of them is known to be stored.
     pub fn rejoin(&mut self, replica: i64) -> Vec<FlowId> {
         self.options.replica = replica;
         self.flows.clear();
@@ -32,7 +32,8 @@ impl Engine {
             self.set_default_kind(kind);
         }
         self.report = Report::default();
-        self.creating.drain().collect()
+        self.unstored.extend(self.creating.drain());
+        self.unstored.drain().collect()
     }
 
     /// Forgets a flow that the database says is not owned here, and its rows that wait to be written. Gives the
