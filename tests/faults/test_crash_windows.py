@@ -20,7 +20,7 @@ ASKING = FLOWS // 8
     "point", [point for point in POINTS if "takeover" not in point and "claim" not in point]
 )
 def test_a_host_that_dies_there_leaves_all_or_nothing_of_it(run: Run, point: str) -> None:
-    times = 1 if point in ("before release", "after release", "after load") else 2
+    times = 2 if "commit" in point else 1
     first = (
         run.start(FLOWS, point, str(times))
         if point != "after load"

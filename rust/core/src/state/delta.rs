@@ -56,7 +56,8 @@ impl FieldLog {
             // A sum onto an unknown base stays a list: the base may be a float, and then every single
             // addition rounds.
             if let Ok(value) = reduce(reducer, None, &self.adds) {
-                self.adds = Some(value).filter(|value| !value.is_null()).into_iter().collect();
+                // A null stays too: folding it makes a list of a scalar base, folding nothing does not.
+                self.adds = [value].into_iter().collect();
             }
         }
     }
