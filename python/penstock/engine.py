@@ -37,7 +37,8 @@ class Engine(Operations):
         url: A SQLAlchemy URL: `sqlite:///flows.db`; `sqlite://` is a database that goes with the engine.
         workers: Worker processes; 0 runs tasks on threads of this process, for tests and notebooks.
         threads: Sync tasks that a worker runs at a time.
-        name: A label; an engine started again under its name takes its own flows back.
+        name: A label. Where engines share a database, one that is started again under its name need not wait for
+            the lease of its predecessor to take over its flows.
         lease: How long a replica that is not heard of keeps its flows.
         time_budget: Longest attempt of a step, unless flow or node says otherwise.
         default_priority: Of flows that name none; lower runs first.

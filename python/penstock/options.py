@@ -82,7 +82,7 @@ def _brief(value: object) -> str:
     return f"{text if len(text) <= 60 else text[:57] + '…'} (type {type(value).__name__})"
 
 
-def _check_text(value: object, what: str, max_bytes: int) -> None:
+def check_text(value: object, what: str, max_bytes: int) -> None:
     """Refuse what a text column of some database cannot hold."""
     if not isinstance(value, str):
         raise Invalid(f"{what} is {_brief(value)}: give a string")
@@ -185,22 +185,22 @@ class FlowOptions:
             raise Invalid(f"fairness_weight is {weight!r}: give a number above zero")
         if not (math.isfinite(weight) and weight > 0):
             raise Invalid(f"fairness_weight is {weight!r}: it must be finite and above zero")
-        _check_text(self.fairness_key, "fairness_key", MAX_KEY_BYTES)
+        check_text(self.fairness_key, "fairness_key", MAX_KEY_BYTES)
 
     def _check_names(self) -> None:
         if self.thread is not None:
-            _check_text(self.thread, "thread", MAX_KEY_BYTES)
+            check_text(self.thread, "thread", MAX_KEY_BYTES)
         if self.idempotency_key is not None:
-            _check_text(self.idempotency_key, "idempotency_key", MAX_KEY_BYTES)
+            check_text(self.idempotency_key, "idempotency_key", MAX_KEY_BYTES)
             if not self.idempotency_key:
                 raise Invalid("idempotency_key is empty: leave it out, or give what identifies the request")
         if self.notify_on_stop is not None:
-            _check_text(self.notify_on_stop, "notify_on_stop", MAX_ADDRESS_BYTES)
+            check_text(self.notify_on_stop, "notify_on_stop", MAX_ADDRESS_BYTES)
         if not isinstance(self.tags, Mapping):
             raise Invalid(f"tags is {self.tags!r}: give a mapping of strings to strings")
         for name, value in self.tags.items():
-            _check_text(name, "the name of a tag", MAX_KEY_BYTES)
-            _check_text(value, f"tag {name!r}", MAX_KEY_BYTES)
+            check_text(name, "the name of a tag", MAX_KEY_BYTES)
+            check_text(value, f"tag {name!r}", MAX_KEY_BYTES)
 
     @property
     def time_budget_ms(self) -> int | None:

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
 from penstock.app import App
 from penstock.errors import Invalid
 from penstock.operations.context import Context
 from penstock.operations.port import EnginePort
-from penstock.options import INT32, Duration, duration_ms
+from penstock.options import INT32, MAX_KEY_BYTES, Duration, check_text, duration_ms
 from penstock.runtime.loop import AnyPool, PoolMaker
 from penstock.runtime.replica import Replica
 from penstock.workers.inline import InlinePool
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 
 #: The number of the one shard.
 SHARD = 1
+#: A shorter one would lapse between two beats of a busy machine, a longer one would keep flows from being taken over.
+SHORTEST_LEASE_MS = 500
+LONGEST_LEASE_MS = 3_600_000
 # Workers of a start that failed have nothing to do: they end at once when asked.
 _GIVE_UP_S = 2.0
 
@@ -72,6 +78,8 @@ class Settings:
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise Invalid(f"{what} is {value!r}: give an integer of at least {least}")
         check_priority(default_priority)
+        if name is not None:
+            check_text(name, "name", MAX_KEY_BYTES)
         if executor is not None and workers > 0:
             raise Invalid("an executor runs its tasks in this process: leave out workers")
         found, spec = _find_app(app, executor, workers)
@@ -82,7 +90,7 @@ class Settings:
             workers=workers,
             threads=threads,
             name=name,
-            lease_ms=duration_ms(lease, "lease", is_zero_allowed=False),
+            lease_ms=_lease_ms(lease),
             time_budget_ms=duration_ms(time_budget, "time_budget", is_zero_allowed=False),
             default_priority=default_priority,
             loader=loader,
@@ -168,8 +176,19 @@ def check_priority(default_priority: int) -> None:
 
 def without_password(url: str) -> str:
     """A URL as it may be shown."""
-    head, at, tail = url.rpartition("@")
-    return f"{head.rpartition(':')[0]}:***@{tail}" if at else url
+    try:
+        shown = make_url(url)
+    except ArgumentError:
+        return "an unreadable URL"
+    query = {name: "***" if name == "password" else value for name, value in shown.query.items()}
+    return shown.set(query=query).render_as_string(hide_password=True)
+
+
+def _lease_ms(lease: Duration) -> int:
+    lease_ms = duration_ms(lease, "lease")
+    if not SHORTEST_LEASE_MS <= lease_ms <= LONGEST_LEASE_MS:
+        raise Invalid(f"lease is {lease!r}: give from half a second to an hour; the default is 15 seconds")
+    return lease_ms
 
 
 def _find_app(

@@ -8,6 +8,7 @@ mod apply;
 mod cohort;
 pub mod event;
 pub mod history;
+mod next;
 pub mod outcome;
 pub mod park;
 mod read;

@@ -77,7 +77,7 @@ impl Bench {
             for message in self.readers[worker as usize].feed(&bytes).unwrap() {
                 match message {
                     Message::Steps(steps) => {
-                        self.running.extend(steps.into_iter().map(|step| (worker, step)))
+                        self.running.extend(steps.into_iter().map(|step| (worker, step)));
                     }
                     Message::Cancel(dispatch) => self.cancelled.push(dispatch),
                     _ => {}

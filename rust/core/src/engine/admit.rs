@@ -145,10 +145,11 @@ impl Engine {
     /// `corrupt` when its journal does not replay, `not_found` for an unknown graph.
     pub fn load_flow(&mut self, loaded: LoadedFlow, now_ms: i64) -> Result<()> {
         let id = loaded.about.id;
-        let entry = self.graphs.get(&loaded.about.graph);
+        let held = self.index.get(&id).copied();
+        let entry = held.and_then(|serial| self.flows.get(&serial)).map(|live| live.entry.clone());
+        let entry = entry.or_else(|| self.graphs.get(&loaded.about.graph));
         let entry =
             entry.ok_or_else(|| Error::not_found("the flow's graph was not added before it was loaded"))?;
-        let held = self.index.get(&id).copied();
         let serial = match held.and_then(|serial| Some((serial, self.flows.get(&serial)?))) {
             Some((serial, live)) if live.claims == loaded.claims => {
                 if !live.is_reloading {
