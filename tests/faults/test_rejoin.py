@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,16 +105,36 @@ def test_a_flow_whose_creation_waits_is_not_taken_for_lost(
     database: PostgresDatabase, state: dict[str, Any], gate: Path
 ) -> None:
     gate.touch()
-    with Engine(app, database.url, lease=0.3) as engine:
+    with Engine(app, database.url, lease=0.5) as engine:
         made: list[Any] = []
         creating = threading.Thread(target=lambda: made.append(engine.run("held", state, timeout=20)))
         with locked(database, "penstock_flows"):
             creating.start()
-            # Four looks of the housekeeping.
-            creating.join(0.5)
+            # Four or five looks of the housekeeping.
+            creating.join(0.85)
             assert creating.is_alive()
         creating.join(20)
         assert [outcome.state["count"] for outcome in made] == [3]
+
+
+def test_the_engines_of_a_database_are_listed_with_what_they_own(
+    database: PostgresDatabase, state: dict[str, Any], ledger: Ledger
+) -> None:
+    with (
+        Engine(app, database.url, name="alpha", workers=1, lease=LEASE) as engine,
+        Engine(app, database.url, room=1) as other,
+    ):
+        engine.create("hold", state)
+        ledger.wait_for(1)
+        first, second = engine.replicas()
+        assert other.replicas()[1] == second
+        assert [(row.name, row.owned) for row in (first, second)] == [("alpha", 1), (None, 0)]
+        assert {first.pid, second.pid} == {os.getpid()}
+        assert second.lease_until is not None
+        assert second.lease_until > second.started_at
+        engine.shutdown(timeout=0.1)
+        with Client(None, database.url) as client:
+            eventually(lambda: len(client.replicas()) == 1, what="the engine to leave")
 
 
 def test_flows_of_a_claim_whose_answer_was_lost_are_found_and_run(
