@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack
 from penstock.app import App
 from penstock.engine import Engine
 from penstock.errors import EngineUnavailable
-from penstock.operations import cancel, create, find, read, resume, run_task, wait
+from penstock.operations import cancel, create, find, read, replicas, resume, run_task, wait
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context
 from penstock.operations.operation import Operation, Until
 
 if TYPE_CHECKING:
     from penstock.host import GraphLoader, TaskExecutor
     from penstock.options import CreateOptions, Duration
-    from penstock.outcome import FlowSummary, Json, Outcome, Page, StepInfo
+    from penstock.outcome import FlowSummary, Json, Outcome, Page, ReplicaInfo, StepInfo
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -173,6 +173,10 @@ class AsyncEngine:
     async def list(self, **filters: Any) -> Page[FlowSummary]:
         """As `Engine.list`."""
         return await self._call(find.find, self._ready, **find.check(filters))
+
+    async def replicas(self) -> tuple[ReplicaInfo, ...]:
+        """As `Engine.replicas`."""
+        return await self._call(replicas.replicas, self._ready)
 
     async def resume(
         self,

@@ -141,6 +141,25 @@ class FlowSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaInfo:
+    """An engine that shares the database.
+
+    Attributes:
+        name: Its label, None where it was given none.
+        lease_until: Until when nobody may take it for dead; None when it was declared dead.
+        owned: How many flows it owns.
+    """
+
+    replica_id: int
+    name: str | None
+    host: str
+    pid: int
+    started_at: datetime
+    lease_until: datetime | None
+    owned: int
+
+
+@dataclass(frozen=True, slots=True)
 class StepEvent:
     """One journal entry of a step.
 

@@ -81,6 +81,9 @@ app.graph("asking").node("before", count).node("ask", ask).node("after", count).
 app.graph("held").node("gate", hold).node("middle", count).node("last", count).chain(
     "gate", "middle", "last"
 ).reducer("count", "add").reducer("trail", "append")
+app.graph("held_late").node("early", count).node("late", hold).chain("early", "late").reducer(
+    "count", "add"
+).reducer("trail", "append")
 app.graph("hold").chain(hold).reducer("count", "add")
 app.graph("poison").chain(poison)
 app.graph("poison_routed").chain(poison).on_error(poison, note_error)

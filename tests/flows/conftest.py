@@ -10,7 +10,6 @@ import pytest
 from penstock import Engine
 from tests.support.databases import Databases
 
-
 KINDS = [("sqlite", 0), ("sqlite", 2), ("postgresql", 0)]
 
 

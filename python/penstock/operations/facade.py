@@ -7,13 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
-from penstock.operations import cancel, create, find, read, resume, run_task, wait
+from penstock.operations import cancel, create, find, read, replicas, resume, run_task, wait
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context
 from penstock.operations.operation import complete
 
 if TYPE_CHECKING:
     from penstock.options import CreateOptions, Duration
-    from penstock.outcome import FlowSummary, Json, Outcome, Page, StepInfo
+    from penstock.outcome import FlowSummary, Json, Outcome, Page, ReplicaInfo, StepInfo
 
 
 class Operations(ABC):
@@ -105,6 +105,10 @@ class Operations(ABC):
                 `search`, `older_than`, `newer_than`, `children`, `shard`; `limit` (100, at most 1 000) and `cursor`.
         """
         return find.find(self._ready, **find.check(filters))
+
+    def replicas(self) -> tuple[ReplicaInfo, ...]:
+        """Give the engines that share the database, oldest registration first."""
+        return replicas.replicas(self._ready)
 
     def resume(
         self,

@@ -186,7 +186,7 @@ class Replica:
     def _on_fenced(self, fenced: Fenced) -> None:
         """Have the poller register anew. Any thread; what is known already, or long over, changes nothing."""
         if fenced.replica_id == self.store.replica_id and not self._is_fenced:
-            _log.error("Replica %d was declared dead: its flows are others' now.", fenced.replica_id)
+            _log.error("Replica %d is no more: its flows are others' now.", fenced.replica_id)
             self._is_fenced = True
             self.poller.poke()
 
@@ -206,7 +206,7 @@ class Replica:
         self._is_fenced = False
         self._inbox.forget()
         self._claims.forget()
-        self.loop.replace_workers("its engine was declared dead")
+        self.loop.replace_workers("its engine lost its registration")
         _log.warning("This engine goes on as replica %d.", self.store.replica_id)
 
     def _begin_anew(self) -> list[bytes]:

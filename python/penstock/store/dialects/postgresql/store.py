@@ -137,6 +137,7 @@ class PostgresStore(SqlStore):
             migrate(conn)
         self._standing.lost()
         self._line(self._heartbeat).open()
+        self._retire()
         self._replica_id = self._enter(name, capacity, lease_ms)
         self._commits.forget()
         self._standing.renewed(self._elapsed_ms(), lease_ms)
@@ -153,6 +154,22 @@ class PostgresStore(SqlStore):
                 return replica_id
             if time.monotonic() >= deadline or self._is_closed.wait(_NAMESAKE_REST_S):
                 raise EngineUnavailable(_lives(name, living))
+
+    def _retire(self) -> None:
+        """Give up an earlier registration that stands: until its lease lapsed nobody would take its flows, nor its name.
+
+        What others have declared dead is theirs to release.
+        """
+        before = self._replica_id
+        line = self._line(self._writer)
+        if not before or not peers.declare_dead(
+            line, self._location, before, lambda _: True, self._stamp, self._patience_s
+        ):
+            return
+        with line.lend() as driver:
+            while peers.release(driver, before, 0, self._stamp):
+                pass
+            peers.bury(driver)
 
     def _declare_namesakes(self, name: str) -> list[peers.Namesake]:
         """Declare those that are gone, release what they owned, and return those that live."""
