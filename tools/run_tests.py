@@ -6,6 +6,7 @@ failure. Later stages run all the same: a formatting slip should not hide a brok
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
@@ -28,6 +29,7 @@ class Result:
     passed: int
     failed: int
     seconds: float
+    databases: tuple[str, ...] = ()
 
 
 def run(command: Sequence[str]) -> tuple[int, str]:
@@ -78,7 +80,14 @@ def run_stage(stage: str, command: Sequence[str], count: Callable[[str], tuple[i
     passed, failed = count(output)
     if code != 0 and failed == 0:
         failed = 1
-    return Result(stage, passed, failed, time.monotonic() - started)
+    return Result(stage, passed, failed, time.monotonic() - started, databases_in(output))
+
+
+def databases_in(output: str) -> tuple[str, ...]:
+    """The lines in which pytest names the databases that were really used."""
+    _, found, rest = output.rpartition(" databases ---")
+    lines = itertools.takewhile(lambda line: not line.startswith(("=", "-")), rest.splitlines()[1:])
+    return tuple(lines) if found else ()
 
 
 def main() -> int:
@@ -98,6 +107,8 @@ def main() -> int:
         verdict = "ok" if result.failed == 0 else "FAILED"
         counts = f"{result.passed} passed, {result.failed} failed"
         print(f"  {result.stage:<14}{verdict:<8}{counts:<28}{result.seconds:6.0f} s")
+        for database in result.databases:
+            print(f"    {database}")
     print()
     print(f"{sum(r.passed for r in results)} passed, {sum(r.failed for r in results)} failed", flush=True)
     return 1 if any(r.failed for r in results) else 0

@@ -487,10 +487,10 @@ class Core:
         """Whether something waits to be written."""
 
     def room(self) -> int:
-        """How many more flows it wants to own."""
+        """How many flows to claim now: what its workers will soon run, and no more than fit into memory."""
 
     def capacity(self) -> int:
-        """How many flows it wants to own at most."""
+        """How many flows it holds in memory at most."""
 
     def counts(self) -> tuple[int, int, int]:
         """Count the flows that it owns, the steps that are ready, and the steps that are in workers."""

@@ -94,3 +94,11 @@ def test_what_the_core_does_not_know_is_named() -> None:
     with pytest.raises(ValueError, match="an id has 16 bytes"):
         core.watch(b"short")
     assert core.workflow("shop") is None
+
+
+def test_no_more_is_claimed_than_workers_will_soon_run() -> None:
+    core = Core(1, 1, {"room": 20})
+    assert core.room() == 16, "the first are claimed before a worker is up"
+    core.worker_ready(1)
+    core.worker_ready(2)
+    assert core.room() == 20, "two workers would take 32, and 20 fit into memory"

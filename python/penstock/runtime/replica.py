@@ -105,7 +105,6 @@ class Replica:
         # Flows whose creators wait to be told whether they are stored; the poller's thread alone.
         self._unstored: set[bytes] = set()
         self._next_clean = self.store.now() + _CLEAN_EVERY_MS
-        self._has_room_to_fill = False
 
     def publish(self, workflow: str, definition: bytes) -> bytes:
         """Make a workflow known to the core and to every process that reads the database; its graph's id.
@@ -164,20 +163,9 @@ class Replica:
             _log.error("Flow %s disagrees with its journal: %s", flow_id.hex()[:8], message)
         if report.reload:
             self._claims.reload(report.reload)
-        if report.mail or report.reload or self.waiters.wants_verdicts or self._has_backlog():
+        if report.mail or report.reload or self.waiters.wants_verdicts:
             self.poller.poke()
         self.loop.kick()
-
-    def _has_backlog(self) -> bool:
-        """Whether flows were left in the database for want of room and there is room again."""
-        room = self.core.room()
-        if room == 0:
-            self._has_room_to_fill = True
-            return False
-        if self._has_room_to_fill and room > self.core.capacity() // 4:
-            self._has_room_to_fill = False
-            return True
-        return False
 
     def _on_work(self) -> None:
         self.writer.wake()

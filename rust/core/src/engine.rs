@@ -10,6 +10,7 @@ mod dispatch;
 mod graphs;
 mod mail;
 mod needs;
+mod pace;
 mod park;
 mod refuse;
 mod rejoin;
@@ -244,6 +245,7 @@ pub struct Engine {
     reloads: FxHashSet<FlowId>,
     next_batch: u64,
     ticket: u64,
+    pace: pace::Pace,
     report: Report,
 }
 
@@ -277,14 +279,10 @@ impl Engine {
             reloads: FxHashSet::default(),
             next_batch: 1,
             ticket: 0,
+            pace: pace::Pace::default(),
             report: Report::default(),
             options,
         }
-    }
-
-    /// How many more flows it wants to own.
-    pub fn room(&self) -> usize {
-        self.options.room.saturating_sub(self.flows.len())
     }
 
     /// How many flows it owns, and how many steps are ready and in workers.

@@ -76,7 +76,7 @@ impl Engine {
 
     pub(super) fn create_in(&mut self, new: NewFlow, group: &mut Group) -> Result<()> {
         let (entry, state) = self.check_input(&new)?;
-        let is_ours = self.room() > 0 && self.missing_tasks(&new.graph).is_empty();
+        let is_ours = self.space() > 0 && self.missing_tasks(&new.graph).is_empty();
         let id = new.id;
         let (owner, claims) = if is_ours { (Some(self.options.replica), 1) } else { (None, 0) };
         group.push(id, claims, Op::Create(Box::new(CreateRow { flow: new.clone(), owner, claims })));

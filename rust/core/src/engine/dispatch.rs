@@ -227,6 +227,7 @@ impl Engine {
 
     fn take_result(&mut self, worker: u32, result: &ResultIn, now_ms: i64) {
         self.scheduler.finished(worker, result.dispatch, u64::from(result.ran_us));
+        self.pace.finished();
         // A result without a current dispatch is late: the step was cancelled, lost or timed out.
         let Some(running) = self.end_dispatch(result.dispatch) else { return };
         let Some(live) = self.flows.get(&running.flow) else { return };

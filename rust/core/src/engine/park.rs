@@ -200,6 +200,7 @@ impl Engine {
 
     /// Fires what is due; gives the next due instant.
     pub fn tick(&mut self, now_ms: i64) -> Option<i64> {
+        self.pace.take(now_ms);
         for timer in self.timers.due(clock(now_ms)) {
             match timer {
                 Timer::Delay(serial, step) => self.offer(serial, step, now_ms),
