@@ -184,3 +184,23 @@ def test_a_question_that_lapses_while_somebody_waits_only_delays_the_wait(engine
 def test_an_answer_that_is_no_json_is_refused(engine: Engine) -> None:
     with pytest.raises(Invalid):
         engine.resume(start(engine, "ask"), float("nan"))
+
+
+@app.task
+def ask_and_log(flow: Flow) -> None:
+    """Contributes, asks twice, and is run from the top each time."""
+    flow["answers"] = ["asked"]
+    flow.interrupt("first")
+    flow.interrupt("second")
+
+
+app.graph("logged").chain(ask_and_log).reducer("answers", "append")
+
+
+def test_what_a_task_contributes_before_it_parks_counts_once_however_often_it_runs(engine: Engine) -> None:
+    key = engine.create("logged", {"answers": ["before"]})
+    for _ in range(2):
+        assert engine.wait(key, timeout=10).status == "interrupted"
+        engine.resume(key, True)
+    outcome = engine.wait(key, timeout=10)
+    assert outcome.state["answers"] == ["before", "asked"]
