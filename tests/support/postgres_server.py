@@ -76,7 +76,7 @@ class PrivateServer(Server):
         self._directory = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
         self._data = self._directory / "data"
         self._process: subprocess.Popen[bytes] | None = None
-        self._prefix = _as_somebody(self._directory)
+        self._prefix = as_somebody(self._directory)
         super().__init__(f"postgresql://postgres@/postgres?host={self._directory}", origin)
         try:
             self._run(
@@ -137,7 +137,7 @@ class PrivateServer(Server):
         subprocess.run(command, check=True, capture_output=True, cwd=self._directory)
 
 
-def _as_somebody(directory: Path) -> list[str]:
+def as_somebody(directory: Path) -> list[str]:
     """How to run a program that goes when we do, as ourselves or, where we are root, as a user without rights."""
     die_with_us = ["--pdeathsig", "INT"] if shutil.which("setpriv") else []
     if os.geteuid() != 0:
