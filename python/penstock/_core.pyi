@@ -489,9 +489,6 @@ class Core:
     def room(self) -> int:
         """How many flows to claim now: what its workers will soon run, and no more than fit into memory."""
 
-    def capacity(self) -> int:
-        """How many flows it holds in memory at most."""
-
     def counts(self) -> tuple[int, int, int]:
         """Count the flows that it owns, the steps that are ready, and the steps that are in workers."""
 

@@ -314,11 +314,6 @@ impl Engine {
         self.options.replica
     }
 
-    /// How many flows it wants to own at most.
-    pub fn capacity(&self) -> usize {
-        self.options.room
-    }
-
     /// Reports the rest of the flow to whoever waits for it.
     pub fn watch(&mut self, flow: FlowId) {
         self.watched.insert(flow);

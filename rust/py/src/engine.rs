@@ -265,10 +265,6 @@ impl Core {
         enter(py, || Ok(self.engine()?.load()))
     }
 
-    fn capacity(&self, py: Python<'_>) -> PyResult<usize> {
-        enter(py, || Ok(self.engine()?.capacity()))
-    }
-
     fn owned_of<'py>(&self, py: Python<'py>, flow_ids: Vec<Vec<u8>>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
         let asked = flow_ids.iter().map(|id| id_of(id)).collect::<PyResult<Vec<_>>>()?;
         Ok(ids(py, &enter(py, || Ok(self.engine()?.owned_of(&asked)))?))
