@@ -6,6 +6,7 @@
 
 mod apply;
 mod cohort;
+pub mod control;
 pub mod event;
 pub mod history;
 mod next;

@@ -1,6 +1,6 @@
 //! From an event to the flow after it: the one way a flow changes, live and in replay.
 
-use super::event::{Control, Entry, Event, EventBody, Next, Route};
+use super::event::{Entry, Event, EventBody, Next, Route};
 use super::outcome::{StepError, TaskError};
 use super::park::{Call, CallError, CallKind};
 use super::{Branch, Cohort, Flow, Status, Step, View};
@@ -81,7 +81,7 @@ impl Flow {
                 effects.ready.push(event.step);
             }
             EventBody::Started => self.live(event.step)?.is_started = true,
-            EventBody::Control(Control::Cancel { reason }) => self.apply_cancel(reason, &mut effects),
+            EventBody::Control(control) => self.apply_control(control, &mut effects),
             EventBody::Snapshot(state) => self.restore(state)?,
         }
         self.ord = event.ord;
@@ -275,14 +275,6 @@ impl Flow {
             effects.ready.push(number);
         }
         Ok(())
-    }
-
-    fn apply_cancel(&mut self, reason: &str, effects: &mut Effects) {
-        let state = self.current_state();
-        let steps = self.steps.keys().copied().collect();
-        self.drop_steps(steps, effects);
-        self.cancel_reason = Some(reason.to_owned());
-        self.end(Status::Cancelled, state);
     }
 
     /// Takes steps out that end without a result.

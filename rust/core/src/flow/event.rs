@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::json::{self, Value};
 use crate::state::Changes;
 
+pub use super::control::Control;
 pub use super::next::{Entry, Next, Route};
 
 /// One line of a flow's journal.
@@ -84,16 +85,6 @@ pub enum EventBody {
     Snapshot(String),
 }
 
-/// What an operation did to a flow.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Control {
-    /// No step starts any more; the output is the fold of what completed.
-    Cancel {
-        /// Why, in the caller's words.
-        reason: String,
-    },
-}
-
 impl EventBody {
     /// The event's name, as in the journal's column.
     pub fn name(&self) -> &'static str {
@@ -159,10 +150,7 @@ impl EventBody {
                 let _ = write!(out, ",\"alone\":{alone}");
             }
             Self::Started => {}
-            Self::Control(Control::Cancel { reason }) => {
-                out.push_str(",\"what\":\"cancel\",\"reason\":");
-                json::escape(reason, &mut out);
-            }
+            Self::Control(control) => control.write(&mut out),
             Self::Snapshot(state) => return state.clone(),
         }
         if out.len() > 1 && out.as_bytes()[1] == b',' {
@@ -214,12 +202,7 @@ impl EventBody {
                 alone: fields.get("alone").is_some_and(|alone| alone.raw() == "true"),
             },
             "started" => Self::Started,
-            "control" => match fields.get("what").map(text).as_deref() {
-                Some("cancel") => Self::Control(Control::Cancel {
-                    reason: fields.get("reason").map(text).unwrap_or_default(),
-                }),
-                _ => return Err(corrupt()),
-            },
+            "control" => Self::Control(Control::read(&fields)?),
             _ => {
                 return Err(Error::corrupt(format!(
                     "the journal holds an event {name:?} that this version does not know"
