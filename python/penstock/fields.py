@@ -148,8 +148,7 @@ class Fields:
         """
         base = self._sent()
         if field not in base and self._fetch is not None and self._may_be_left_out(field):
-            base.update(decode(self._fetch(encode([field], "a field's name"))))
-            base.setdefault(field, None)
+            base[field] = decode(self._fetch(encode([field], "a field's name"))).get(field)
         value = base.get(field)
         if value is None:
             raise KeyError(field)

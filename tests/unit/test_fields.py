@@ -130,6 +130,7 @@ def test_a_value_that_was_read_stays_the_same_object() -> None:
     fields = Fields(json.dumps({"list": []}), {}, "", lambda _: '{"list":[],"z":1}')
     before: Any = fields.read("list")
     assert fields.read("z") == 1
+    assert fields.names() == ["list", "z"]
     assert fields.read("list") is before
 
 

@@ -31,9 +31,9 @@ class Fetches:
         self._pump = pump
         self._loop_thread = threading.get_ident()
         self._lock = threading.Lock()
-        # By dispatch, in the order in which they were asked for, which is that of the answers: threads that a task has
-        # started may look at its carrier at the same time.
-        self._waiting: dict[int, deque[Future[str]]] = {}
+        # By dispatch, with what was asked, in the order of the questions, which is that of the answers: threads that a
+        # task has started may look at its carrier at the same time.
+        self._waiting: dict[int, deque[tuple[str, Future[str]]]] = {}
         self._is_closed = False
 
     def fetch(self, dispatch: int, names: str) -> str:
@@ -63,7 +63,7 @@ class Fetches:
         """Hand over fields; empty when the attempt is not current. What nobody waits for is dropped."""
         with self._lock:
             waiting = self._waiting.get(dispatch)
-            first = waiting.popleft() if waiting else None
+            first = waiting.popleft()[1] if waiting else None
             if not waiting:
                 self._waiting.pop(dispatch, None)
         if first is not None:
@@ -73,7 +73,7 @@ class Fetches:
         """The attempt is no longer wanted: who waits for it is cancelled."""
         with self._lock:
             waiting = self._waiting.pop(dispatch, ())
-        for future in waiting:
+        for _, future in waiting:
             future.set_result("")
 
     def close(self) -> None:
@@ -85,12 +85,15 @@ class Fetches:
             self.cancel(dispatch)
 
     def _answer(self, dispatch: int, names: str) -> str:
-        answer: Future[str] = Future()
         with self._lock:
             if self._is_closed:
                 return ""
-            self._waiting.setdefault(dispatch, deque()).append(answer)
-            self._send(WorkerCodec.fetch(dispatch, names))
+            waiting = self._waiting.setdefault(dispatch, deque())
+            answer = next((future for asked, future in waiting if asked == names), None)
+            if answer is None:
+                answer = Future()
+                waiting.append((names, answer))
+                self._send(WorkerCodec.fetch(dispatch, names))
         if threading.get_ident() == self._loop_thread:
             while not answer.done():
                 self._pump()
