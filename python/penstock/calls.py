@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Park(BaseException):
-    """Unwinds a task that waits. Whether it waits is decided by the record, not by this."""
+    """Unwinds a task that waits. One that does not let it pass fails, since the record says that it was raised."""
 
 
 class Calls:

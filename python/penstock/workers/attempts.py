@@ -10,6 +10,7 @@ from typing import Any
 
 from penstock._core import WorkerCodec
 from penstock.binding import merge_returned
+from penstock.calls import Park
 from penstock.errors import Permanent
 from penstock.flow import Flow, _current
 from penstock.workers.failure import cancelled, failure_json
@@ -68,7 +69,9 @@ def _settled(flow: Flow, error: BaseException | None) -> tuple[int, str, str]:
     if calls is not None and calls.failure is not None:
         return WorkerCodec.ERROR, "", failure_json(calls.failure)
     if calls is not None and calls.opened:
-        return WorkerCodec.PARKED, flow._parked_changes, f'{{"calls":[{",".join(calls.opened)}]}}'
+        if is_park(error):
+            return WorkerCodec.PARKED, flow._parked_changes, f'{{"calls":[{",".join(calls.opened)}]}}'
+        error = error or _swallowed(flow)
     if isinstance(error, asyncio.CancelledError):
         error = cancelled()
     if error is not None:
@@ -107,6 +110,22 @@ async def _end_leftovers(flow: Flow) -> None:
         except asyncio.CancelledError:
             pass  # the attempt has its result already
     flow._calls.look_at_parks()
+
+
+def is_park(error: BaseException | None) -> bool:
+    """Whether a task came to its end because it waits: nothing but parks, and what they have cancelled, came out."""
+    if isinstance(error, BaseExceptionGroup):
+        _, rest = error.split((Park, asyncio.CancelledError))
+        return rest is None and error.subgroup(Park) is not None
+    return isinstance(error, Park)
+
+
+def _swallowed(flow: Flow) -> Permanent:
+    return Permanent(
+        "error",
+        f"the task at {flow.node!r} made a call that has no answer yet, and did not let it end the attempt; let what the "
+        "call raises pass, so no `except BaseException`, no `return` in `finally`, no `gather(return_exceptions=True)`",
+    )
 
 
 def _competing(flow: Flow, goto: str) -> Permanent:
