@@ -46,6 +46,7 @@ impl Core {
                 "room" => set.room = value.extract()?,
                 "time_budget_ms" => set.time_budget_ms = value.extract()?,
                 "release_after_ms" => set.release_after_ms = value.extract()?,
+                "max_steps" => set.max_steps = value.extract()?,
                 "max_event_bytes" => set.max_event_bytes = value.extract()?,
                 "snapshot_bytes" => set.snapshot_bytes = value.extract()?,
                 "threads" => set.threads = value.extract()?,
