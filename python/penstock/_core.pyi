@@ -51,6 +51,8 @@ _NewFlowRow: TypeAlias = tuple[
     str | None,  # notify
     bool,  # delete_on_completion
     int,  # created_at
+    bool,  # hold
+    int | None,  # start_at
 ]
 _EventRow: TypeAlias = tuple[
     int,  # ord
@@ -307,6 +309,7 @@ class Core:
             `room`: flows it wants to own at most (2 048).
             `time_budget_ms`: longest attempt where neither flow nor node says otherwise (120 000).
             `release_after_ms`: a flow that waits longer is given back to the database (5 000).
+            `max_steps`: steps that one flow may create (1 000 000).
             `max_event_bytes`: longest input, and longest body of an event (16 MiB).
             `snapshot_bytes`: journal after which a snapshot is worth while (256 KiB).
             `threads`: sync tasks that a worker runs at a time (1).
@@ -360,11 +363,13 @@ class Core:
     def create(self, flows: Sequence[_NewFlowRow], *, watch_creation: bool, watch_stop: bool) -> None:
         """Take new flows, all or none. Their rows are one unit of the next batch.
 
-        With room they are owned from their first commit on; else they are left to whoever claims them.
+        With room they are owned from their first commit on; else, and when they do not start yet, they are left to
+        whoever claims them.
 
         Args:
             flows: (flow_id, workflow, graph_id, input, priority, fairness_key, fairness_weight, time_budget_ms,
-                thread_id, turn, tags, baggage, trace_parent, notify, delete_on_completion, created_at) of each.
+                thread_id, turn, tags, baggage, trace_parent, notify, delete_on_completion, created_at, hold, start_at)
+                of each.
             watch_creation: Name them in `Report.created` when they are safe.
             watch_stop: Name them in `Report.stopped` or `Report.rests` when they come to rest.
 
@@ -789,6 +794,19 @@ def read_flow(
         CorruptJournal: The rows are no journal of this graph.
         Invalid: The graph or the input cannot be read.
     """
+
+def nodes_reached(events: Sequence[tuple[str, str]]) -> list[str]:
+    """Name the nodes at which events of a journal made steps, in order, some more than once.
+
+    Args:
+        events: (event, body) of journal rows.
+
+    Raises:
+        CorruptJournal: One cannot be read.
+    """
+
+def first_events(*, hold: bool, start_at: int | None) -> list[str]:
+    """Write the bodies of the `control` events that a new flow begins with."""
 
 def new_flow_id(now_ms: int) -> bytes:
     """Make a flow's id: a UUIDv7 whose other bits are from the system's random source."""
