@@ -52,6 +52,16 @@ def _fail(flow: Flow, code: str) -> None:
     raise Permanent(code, f"{code} at {flow.node}")
 
 
+def _fail_if(flow: Flow, field: str, value: Any) -> None:
+    if flow[field] == value:
+        _fail(flow, "broken")
+
+
+def _fail_below(flow: Flow, field: str, bound: int) -> None:
+    if flow.get(field, default=0) < bound:
+        _fail(flow, "too few")
+
+
 def _fail_at(flow: Flow, attempt: int, code: str) -> None:
     if flow.attempt == attempt:
         _fail(flow, code)
@@ -101,6 +111,8 @@ ORDERS: dict[str, Callable[..., object]] = {
     "goto": Flow.goto,
     "goto_below": _goto_below,
     "fail": _fail,
+    "fail_if": _fail_if,
+    "fail_below": _fail_below,
     "fail_at": _fail_at,
     "fail_first": _fail_first,
     "again_first": _again_first,
