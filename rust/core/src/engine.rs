@@ -10,6 +10,7 @@ mod dispatch;
 mod graphs;
 mod mail;
 mod needs;
+mod notify;
 mod pace;
 mod park;
 mod refuse;
