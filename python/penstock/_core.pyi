@@ -326,6 +326,9 @@ class Core:
     """
 
     def __new__(cls, replica: int, shard: int, options: dict[str, int]) -> Self: ...
+    def configure(self, *, room: int | None = None, time_budget_ms: int | None = None) -> None:
+        """Change how many flows it holds, and the time budget of flows that have none of their own."""
+
     def add_graph(self, definition: bytes) -> bytes:
         """Learn a graph and return its id; one that is known is only looked up.
 
@@ -624,7 +627,7 @@ class Batch:
 
     @property
     def outbox(self) -> list[_OutboxRow]:
-        """Rows of `outbox` to insert: `OUTBOX_COLUMNS`. Always empty: this version publishes nothing."""
+        """Rows of `outbox` to insert: `OUTBOX_COLUMNS`."""
 
     def arrays(self) -> tuple[int, list[bytes], tuple[bytes, int] | None]:
         """The batch as arrays in PostgreSQL's binary format: groups that are there, columns, flow and ord of the last event.
@@ -673,6 +676,10 @@ class Report:
     @property
     def broken(self) -> list[tuple[bytes, str]]:
         """Flows whose memory and journal disagree, a defect to be logged: (flow_id, message)."""
+
+    @property
+    def notices(self) -> int:
+        """How many rows the outbox was given."""
 
     @property
     def released(self) -> int:

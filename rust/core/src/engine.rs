@@ -12,6 +12,7 @@ mod graphs;
 mod holds;
 mod mail;
 mod needs;
+mod notify;
 mod pace;
 mod park;
 mod refuse;
