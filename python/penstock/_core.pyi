@@ -51,6 +51,8 @@ _NewFlowRow: TypeAlias = tuple[
     str | None,  # notify
     bool,  # delete_on_completion
     int,  # created_at
+    bool,  # hold
+    int | None,  # start_at
 ]
 _EventRow: TypeAlias = tuple[
     int,  # ord
@@ -313,6 +315,7 @@ class Core:
             `room`: flows it wants to own at most (2 048).
             `time_budget_ms`: longest attempt where neither flow nor node says otherwise (120 000).
             `release_after_ms`: a flow that waits longer is given back to the database (5 000).
+            `max_steps`: steps that one flow may create (1 000 000).
             `max_event_bytes`: longest input, and longest body of an event (16 MiB).
             `snapshot_bytes`: journal after which a snapshot is worth while (256 KiB).
             `threads`: sync tasks that a worker runs at a time (1).
@@ -323,6 +326,9 @@ class Core:
     """
 
     def __new__(cls, replica: int, shard: int, options: dict[str, int]) -> Self: ...
+    def configure(self, *, room: int | None = None, time_budget_ms: int | None = None) -> None:
+        """Change how many flows it holds, and the time budget of flows that have none of their own."""
+
     def add_graph(self, definition: bytes) -> bytes:
         """Learn a graph and return its id; one that is known is only looked up.
 
@@ -366,11 +372,13 @@ class Core:
     def create(self, flows: Sequence[_NewFlowRow], *, watch_creation: bool, watch_stop: bool) -> None:
         """Take new flows, all or none. Their rows are one unit of the next batch.
 
-        With room they are owned from their first commit on; else they are left to whoever claims them.
+        With room they are owned from their first commit on; else, and when they do not start yet, they are left to
+        whoever claims them.
 
         Args:
             flows: (flow_id, workflow, graph_id, input, priority, fairness_key, fairness_weight, time_budget_ms,
-                thread_id, turn, tags, baggage, trace_parent, notify, delete_on_completion, created_at) of each.
+                thread_id, turn, tags, baggage, trace_parent, notify, delete_on_completion, created_at, hold, start_at)
+                of each.
             watch_creation: Name them in `Report.created` when they are safe.
             watch_stop: Name them in `Report.stopped` or `Report.rests` when they come to rest.
 
@@ -619,7 +627,7 @@ class Batch:
 
     @property
     def outbox(self) -> list[_OutboxRow]:
-        """Rows of `outbox` to insert: `OUTBOX_COLUMNS`. Always empty: this version publishes nothing."""
+        """Rows of `outbox` to insert: `OUTBOX_COLUMNS`."""
 
     def arrays(self) -> tuple[int, list[bytes], tuple[bytes, int] | None]:
         """The batch as arrays in PostgreSQL's binary format: groups that are there, columns, flow and ord of the last event.
@@ -668,6 +676,10 @@ class Report:
     @property
     def broken(self) -> list[tuple[bytes, str]]:
         """Flows whose memory and journal disagree, a defect to be logged: (flow_id, message)."""
+
+    @property
+    def notices(self) -> int:
+        """How many rows the outbox was given."""
 
     @property
     def released(self) -> int:
@@ -809,6 +821,19 @@ def read_flow(
         CorruptJournal: The rows are no journal of this graph.
         Invalid: The graph or the input cannot be read.
     """
+
+def nodes_reached(events: Sequence[tuple[str, str]]) -> list[str]:
+    """Name the nodes at which events of a journal made steps, in order, some more than once.
+
+    Args:
+        events: (event, body) of journal rows.
+
+    Raises:
+        CorruptJournal: One cannot be read.
+    """
+
+def first_events(*, hold: bool, start_at: int | None) -> list[str]:
+    """Write the bodies of the `control` events that a new flow begins with."""
 
 def new_flow_id(now_ms: int) -> bytes:
     """Make a flow's id: a UUIDv7 whose other bits are from the system's random source."""

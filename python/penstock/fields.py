@@ -80,7 +80,8 @@ class Fields:
     def write(self, field: str, value: Json) -> None:
         """Contribute to a reduced field, set any other; None deletes, or contributes nothing."""
         _check_name(field)
-        if value is not None:
+        is_withdrawn = value is None and field in self._earlier and self.is_reduced(field)
+        if value is not None or is_withdrawn:
             self._change(field, CONTRIBUTED, encode(value, f"the field {field!r}"))
         elif self.is_reduced(field):
             self._changes.pop(field, None)

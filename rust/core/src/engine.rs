@@ -9,8 +9,10 @@ mod budgets;
 mod commit;
 mod dispatch;
 mod graphs;
+mod holds;
 mod mail;
 mod needs;
+mod notify;
 mod pace;
 mod park;
 mod refuse;
@@ -25,7 +27,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::batch::{Building, Group, NewFlow};
-use crate::flow::{Context, Flow, Status, TaskResult};
+use crate::flow::{Context, Flow, Status, TaskResult, DEFAULT_MAX_STEPS};
 use crate::graph::Graph;
 use crate::ids::{new_id, FlowId};
 use crate::lru::Lru;
@@ -64,6 +66,8 @@ pub struct Options {
     pub grace_ms: i64,
     /// A flow that waits longer than this is released.
     pub release_after_ms: i64,
+    /// Steps that one flow may create.
+    pub max_steps: u64,
     /// Longest body of one event.
     pub max_event_bytes: usize,
     /// Journal bytes after which a snapshot is worth while.
@@ -85,6 +89,7 @@ impl Default for Options {
             time_budget_ms: 120_000,
             grace_ms: 1_000,
             release_after_ms: 5_000,
+            max_steps: DEFAULT_MAX_STEPS,
             max_event_bytes: MAX_EVENT_BYTES,
             snapshot_bytes: 256 << 10,
             threads: 1,

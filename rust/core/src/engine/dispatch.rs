@@ -63,8 +63,8 @@ impl Engine {
         else {
             return;
         };
-        let Some(step) = live.flow.step(number).filter(|step| !step.is_parked()) else { return };
-        if live.running.contains_key(&number) || live.offered.contains(&number) {
+        let Some(step) = live.flow.step(number).filter(|step| step.is_runnable()) else { return };
+        if live.running.contains_key(&number) || live.offered.contains(&number) || live.flow.is_paused() {
             return;
         }
         let hold = if live.is_releasing { now_ms + RELEASING_MS } else { 0 };
@@ -75,6 +75,10 @@ impl Engine {
         }
         if let Some(error) = step.broken.clone() {
             self.finished(serial, number, TaskResult::Failed(error), Ran::default(), now_ms);
+            return;
+        }
+        if live.flow.breaks_before(step) {
+            self.break_here(serial, number, now_ms);
             return;
         }
         let is_guarded = live.crashes > 0;

@@ -32,9 +32,10 @@ impl Engine {
         self.arm_calls(serial, step);
     }
 
-    /// Arms the timers of a step's open calls.
+    /// Arms the timers of a step's open calls. What falls due while the flow is paused is so when it goes on.
     pub(super) fn arm_calls(&mut self, serial: Serial, step: u64) {
-        let Some(found) = self.flows.get(&serial).and_then(|live| live.flow.step(step)) else { return };
+        let Some(live) = self.flows.get(&serial).filter(|live| !live.flow.is_paused()) else { return };
+        let Some(found) = live.flow.step(step) else { return };
         for (at, call) in (0..).zip(&found.calls) {
             if let Some(due) = call.due.filter(|_| call.is_open()) {
                 self.timers.set(Timer::Call(serial, step, at), clock(due));
@@ -79,7 +80,8 @@ impl Engine {
         call: &Call,
         now_ms: i64,
     ) -> Option<NewFlow> {
-        let parent = &self.flows.get(&serial)?.about;
+        let live = self.flows.get(&serial)?;
+        let parent = &live.about;
         Some(NewFlow {
             id,
             root: parent.root,
@@ -99,6 +101,7 @@ impl Engine {
             notify: None,
             delete_on_completion: false,
             created_at: now_ms,
+            first: live.flow.inherited().into_iter().collect(),
         })
     }
 
@@ -192,10 +195,7 @@ impl Engine {
 
     /// Cancels a flow; the children it waits for go with it.
     pub(super) fn cancel(&mut self, serial: Serial, reason: &str, group: &mut Group, now_ms: i64) {
-        let Some(live) = self.flows.get(&serial) else { return };
-        let body = EventBody::Control(Control::Cancel { reason: reason.to_owned() });
-        let event = Event { ord: live.flow.ord() + 1, step: 0, attempt: 0, at: now_ms, body };
-        self.record(serial, event, None, Ran::default(), group, now_ms);
+        self.control(serial, 0, Control::Cancel { reason: reason.to_owned() }, group, now_ms);
     }
 
     /// Fires what is due.
