@@ -23,7 +23,7 @@ app = App("errors")
 MEMBERS = {"code", "message", "type", "node", "step_key", "data"}
 
 
-class OutOfStock(Exception):
+class OutOfStock(Exception):  # noqa: N818 - applications name theirs as they like
     """An exception of the application's own."""
 
 
@@ -239,7 +239,9 @@ for name, (task, _, _) in FAILURES.items():
 
 app.graph("failing").node("work", raise_, retry=Retry(2, 0.001))
 app.graph("catching").node("work", catch_a_failing_child)
-app.graph("parked").node("work", park_after_signals).node("rescue", nothing).goto("work", "rescue").edge("work", "END")
+app.graph("parked").node("work", park_after_signals).node("rescue", nothing).goto("work", "rescue").edge(
+    "work", "END"
+)
 app.graph("bounced").node("work", bounce, retry=Retry(2, 0.001))
 app.graph("delayed").node("work", retry_with_delay)
 app.graph("horizons").node("work", ask_within_horizons)
@@ -285,7 +287,9 @@ def test_without_a_route_the_flow_fails_with_it(engine: Engine, name: str) -> No
         ("permanent", ("declined", "declined", "penstock.errors.Permanent", False, [1])),
     ],
 )
-def test_an_error_keeps_its_code_message_type_and_data(engine: Engine, kind: str, expected: tuple[Any, ...]) -> None:
+def test_an_error_keeps_its_code_message_type_and_data(
+    engine: Engine, kind: str, expected: tuple[Any, ...]
+) -> None:
     error = engine.run(f"{kind}/unrouted", {"kind": kind}, timeout=20).error
     assert error is not None
     assert (error.code, error.message, error.type, error.retryable, error.data) == expected
@@ -338,7 +342,9 @@ def test_every_attempt_is_recorded_with_its_error(engine: Engine) -> None:
     ]
 
 
-@pytest.mark.parametrize(("name", "attempt"), [("on_type", 2), ("on_code", 3), ("not_on_type", 2), ("late", 1)])
+@pytest.mark.parametrize(
+    ("name", "attempt"), [("on_type", 2), ("on_code", 3), ("not_on_type", 2), ("late", 1)]
+)
 def test_a_declared_retry_ends_where_it_says(engine: Engine, name: str, attempt: int) -> None:
     outcome = engine.run(f"by_attempt_{name}", timeout=20)
     (step,) = engine.history(outcome.key)
