@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
@@ -10,6 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar, overload
 
 from penstock.calls import Calls
+from penstock.clock import wall_clock_ms
 from penstock.encoding import Json, decode
 from penstock.errors import Invalid, InvalidState
 from penstock.fields import Fields
@@ -62,20 +62,32 @@ class Flow(MutableMapping[str, Any]):
     Only a worker makes these; a task has one parameter annotated `Flow`, or calls `current_flow`.
     """
 
-    __slots__ = ("_attempt", "_calls", "_cancelled", "_ended", "_fields", "_parked_changes", "_signals")
+    __slots__ = (
+        "_attempt",
+        "_calls",
+        "_cancelled",
+        "_ended",
+        "_fields",
+        "_now",
+        "_parked_changes",
+        "_signals",
+    )
 
     def __init__(
         self,
         attempt: Attempt,
         reducers: Mapping[str, str],
         fetch: Callable[[int], str] | None = None,
+        now: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """Make the carrier of an attempt whose graph has these reducers (field to name).
 
-        `fetch` gives the whole state of an attempt that was sent a part of it, by its dispatch.
+        `fetch` gives the whole state of an attempt that was sent a part of it, by its dispatch; `now` is the clock,
+        in milliseconds.
         """
         rest = partial(fetch, attempt.dispatch) if fetch is not None and attempt.is_partial else None
         self._attempt = attempt
+        self._now = now
         self._fields = Fields(attempt.state, reducers, attempt.changes, rest)
         self._calls: Calls | None = None
         self._signals = Signals()
@@ -185,7 +197,7 @@ class Flow(MutableMapping[str, Any]):
         self._check_open()
         wait_ms = _wait_ms(milliseconds(initial, "initial"), multiplier, self.attempt, max_interval)
         horizon_ms = 0 if give_up_after is None else milliseconds(give_up_after, "give_up_after")
-        elapsed_ms = time.time() * 1000 - self._attempt.step_created_at_ms
+        elapsed_ms = self._now() - self._attempt.step_created_at_ms
         if horizon_ms > 0 and elapsed_ms + wait_ms >= horizon_ms:
             return False
         self._signals.retry_ms = wait_ms
@@ -278,8 +290,8 @@ class Flow(MutableMapping[str, Any]):
 
     @property
     def now(self) -> datetime:
-        """The time by this machine's clock, aware."""
-        return datetime.now(UTC)
+        """The time by this machine's clock, or by the one that a test has set; aware."""
+        return _instant(self._now())
 
     @property
     def deadline(self) -> datetime | None:
