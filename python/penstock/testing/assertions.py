@@ -81,7 +81,8 @@ class Assertions:
 
     def assert_failed_at(self, flow: str | Outcome, node: str, code: str | None = None) -> None:
         """Assert that a step of a node failed, caught or not, and with which code."""
-        errors = [step.error for step in self._ended(flow) if step.node == node and step.error is not None]
+        failed = [step for step in self._ended(flow) if step.node == node and step.status != "completed"]
+        errors = [step.error for step in failed if step.error is not None]
         if not errors:
             self._fail(flow, f"{node!r} did not fail")
         if code is not None and code not in (codes := [error.code for error in errors]):

@@ -31,7 +31,7 @@ def _lines(history: Sequence[StepInfo], indent: str) -> Iterator[str]:
             line += f" at attempt {step.attempt + 1}"
         if step.predecessors:
             line += f" ← {', '.join(map(str, step.predecessors))}"
-        if step.error is not None:
+        if step.error is not None and step.status != "completed":
             line += f": {step.error.code}: {step.error.message}"
         yield line
         for child in step.children:

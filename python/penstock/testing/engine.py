@@ -52,11 +52,14 @@ class TestEngine(Engine, Assertions):
     # -- time --
 
     def advance(self, by: Duration, *, timeout: float = PATIENCE_S) -> None:
-        """Let time pass at once, and wait until everything that became due has run as far as it can.
+        """Let time pass at once, between two rests: what could run before runs first, then everything that became due.
+
+        Where a task is to see its time pass while it runs, move `clock` itself.
 
         Raises:
             AssertionError: The engine has not come to rest in time.
         """
+        self.wait_until_idle(timeout=timeout)
         self.clock.advance(by)
         self.wait_until_idle(timeout=timeout)
 
