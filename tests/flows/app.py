@@ -70,7 +70,12 @@ def lap(flow: Flow, i: int, n: int) -> dict[str, Any]:
     return {"i": i + 1, "log": [i]}
 
 
-for name, task in (("wide", add), ("looking", look), ("looking_async", look_async), ("wide_async", add_async)):
+for name, task in (
+    ("wide", add),
+    ("looking", look),
+    ("looking_async", look_async),
+    ("wide_async", add_async),
+):
     graph = app.graph(name).reducer("total", "add")
     graph.for_each(spread, task, over="items").edge(task, finish).fan_in(finish)
 
