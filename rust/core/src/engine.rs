@@ -5,7 +5,9 @@
 //! the outside: time comes in as `now_ms`, chance through [`Options::random`].
 
 mod admit;
+mod children;
 mod commit;
+mod deferred;
 mod dispatch;
 mod graphs;
 mod mail;
@@ -15,7 +17,9 @@ mod park;
 mod refuse;
 mod rejoin;
 mod release;
+mod resume;
 mod settle;
+mod signals;
 mod sweep;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -33,6 +37,7 @@ use crate::wire::{FrameReader, FrameWriter};
 
 pub use admit::{input_state, new_state, LoadedFlow};
 pub use commit::{Report, Stopped};
+pub use deferred::Wanted;
 pub use mail::{Mail, MAIL_KINDS};
 pub use needs::Needs;
 
@@ -151,6 +156,8 @@ pub(crate) struct Live {
     /// Steps offered to the scheduler.
     pub offered: FxHashSet<u64>,
     pub told: Status,
+    /// What its parent was told last: whether a question is open in its tree.
+    pub told_parent: bool,
     pub journal_bytes: usize,
     pub snapshot_len: usize,
     pub is_releasing: bool,
@@ -247,6 +254,9 @@ pub struct Engine {
     ticket: u64,
     pace: pace::Pace,
     report: Report,
+    /// Unknown workflows of children are the host's to find.
+    asks_for_graphs: bool,
+    wanted: Vec<Wanted>,
 }
 
 impl Engine {
@@ -281,6 +291,8 @@ impl Engine {
             ticket: 0,
             pace: pace::Pace::default(),
             report: Report::default(),
+            asks_for_graphs: false,
+            wanted: Vec::new(),
             options,
         }
     }

@@ -14,12 +14,13 @@ pub mod outcome;
 pub mod park;
 mod read;
 mod settle;
+mod signals;
 mod snapshot;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::graph::{FailurePolicy, Graph, NodeIx, Target};
 use crate::json::Value;
@@ -165,6 +166,10 @@ pub struct Cohort {
     pub error: Option<StepError>,
     /// The latest delay that an arrival asked for.
     pub not_before: i64,
+    /// Its live steps: those of its own branches, not of cohorts inside.
+    pub steps: FxHashSet<u64>,
+    /// The sources of the open cohorts inside its branches.
+    pub inner: FxHashSet<u64>,
 }
 
 impl Cohort {
@@ -190,8 +195,9 @@ pub struct Flow {
     status: Status,
     steps: FxHashMap<u64, Step>,
     cohorts: FxHashMap<u64, Cohort>,
-    /// How many questions are open in `steps`: asked after every event.
+    /// How many calls of `steps` ask something, themselves or below: looked at after every event.
     open_interrupts: usize,
+    signals: signals::Signals,
     output: Option<State>,
     error: Option<StepError>,
     cancel_reason: Option<String>,
@@ -204,6 +210,7 @@ impl PartialEq for Flow {
             && self.steps == other.steps
             && self.cohorts == other.cohorts
             && (self.open_interrupts, &self.output) == (other.open_interrupts, &other.output)
+            && self.signals == other.signals
             && self.error == other.error
             && self.cancel_reason == other.cancel_reason
     }
@@ -223,6 +230,7 @@ impl Flow {
             steps: FxHashMap::default(),
             cohorts: FxHashMap::default(),
             open_interrupts: 0,
+            signals: signals::Signals::default(),
             output: None,
             error: None,
             cancel_reason: None,

@@ -236,4 +236,9 @@ pub enum After {
     Created,
     /// The flow's `crashes` are 0.
     Calmed,
+    /// The graphs of the step's children have to be asked for.
+    Ask {
+        /// The step.
+        step: u64,
+    },
 }

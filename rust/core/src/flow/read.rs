@@ -32,10 +32,15 @@ impl Flow {
 
     /// How it stands.
     pub fn status(&self) -> Status {
-        if self.status == Status::Running && self.open_interrupts > 0 {
+        if self.is_asking() {
             return Status::Interrupted;
         }
         self.status
+    }
+
+    /// Whether it lives and somebody is asked something, in it or below.
+    pub fn is_asking(&self) -> bool {
+        self.status == Status::Running && self.open_interrupts > 0
     }
 
     /// Why it failed.
