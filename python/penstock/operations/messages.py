@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from penstock.errors import Conflict, Invalid, NotFound, PenstockError, WaitTimeout
@@ -12,7 +14,7 @@ from penstock.operations.context import Context, Deadline, ended, unknown_flow
 from penstock.operations.operation import Operation, Until, settled
 from penstock.operations.wait import seconds
 from penstock.options import Duration
-from penstock.store.rows import Ended, Sent
+from penstock.store.rows import Ended, OutcomeRow, Sent
 
 _REFUSALS: dict[str, type[PenstockError]] = {"conflict": Conflict, "invalid": Invalid, "not_found": NotFound}
 
@@ -28,9 +30,16 @@ def ask(context: Context, key: str, kind: str, body: Mapping[str, Any], timeout:
     """
     deadline = Deadline(seconds(timeout))
     flow_id = context.flow_id(key)
-    _check_addressee(context, key, flow_id, kind)
+    check_addressee(context, key, flow_id, kind)
+    yield from tell(context, key, flow_id, kind, body, deadline)
+
+
+def tell(
+    context: Context, key: str, flow_id: bytes, kind: str, body: Mapping[str, Any], deadline: Deadline
+) -> Operation[None]:
+    """Send a message to a flow of the tree that `key` names, and wait for the verdict; raises as `ask`."""
     text = json.dumps(body, allow_nan=False, separators=(",", ":"))
-    sent = yield from settled(context.port.write(partial(context.store.send, flow_id, kind, text)))
+    sent = yield from settled(context.port.write(partial(context.store.send, flow_id, kind, text, _sender())))
     if sent is None:
         raise unknown_flow(key)
     if isinstance(sent, Ended):
@@ -38,13 +47,37 @@ def ask(context: Context, key: str, kind: str, body: Mapping[str, Any], timeout:
     yield from _await_verdict(context, key, flow_id, kind, sent, deadline)
 
 
-def _check_addressee(context: Context, key: str, flow_id: bytes, kind: str) -> None:
+def check_json(value: object, what: str) -> None:
+    """Refuse what cannot be sent.
+
+    Raises:
+        Invalid: It is no JSON.
+    """
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Invalid(f"{what} {value!r:.80} is not JSON: {error}") from error
+
+
+def check_addressee(context: Context, key: str, flow_id: bytes, kind: str) -> OutcomeRow:
+    """Refuse a flow that takes no messages from outside, and read it.
+
+    Raises:
+        NotFound: No such flow.
+        Invalid: It is a child.
+    """
     row = context.store.outcome(flow_id)
     if row is None:
         raise unknown_flow(key)
     if row.parent_id is not None:
         root = context.key_of(row.root_id)
         raise Invalid(f"flow {key} is a child and takes no {kind}; send it to its root, {root}")
+    return row
+
+
+@cache
+def _sender() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _await_verdict(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import make_url
@@ -12,7 +13,7 @@ from sqlalchemy.exc import ArgumentError
 from penstock.app import App
 from penstock.errors import Invalid
 from penstock.operations.context import Context
-from penstock.operations.port import EnginePort
+from penstock.operations.port import EnginePort, load
 from penstock.options import INT32, MAX_KEY_BYTES, Duration, check_text, duration_ms
 from penstock.runtime.loop import AnyPool, PoolMaker
 from penstock.runtime.replica import Replica
@@ -136,6 +137,7 @@ def begin(settings: Settings) -> tuple[Replica, Context]:
             "time_budget_ms": settings.time_budget_ms,
         },
         make_pool=settings.pool_maker(),
+        find_graph=None if settings.loader is None else partial(load, settings.loader),
         now=settings.clock,
     )
     try:
