@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from penstock import App, Engine, Flow, Outcome
-from penstock.errors import Conflict, Invalid, Permanent, SubgraphFailed, WaitTimeout
+from penstock.errors import Conflict, Invalid, Permanent, SubgraphFailed
 from tests.support.database import query
 from tests.support.waiting import eventually
 

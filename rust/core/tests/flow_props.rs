@@ -200,9 +200,10 @@ impl Walk {
         let children = self.flow.open_calls(CallKind::Subgraph);
         let (step, _, call) = children.first().filter(|_| self.rng.chance(30))?;
         let (step, child, is_asking) = (*step, call.id?, self.rng.chance(50));
-        let body = match self.rng.chance(80) {
-            true => Control::ChildState { step, child, ord, is_asking },
-            false => Control::ChildStarted { step, child },
+        let body = if self.rng.chance(80) {
+            Control::ChildState { step, child, ord, is_asking }
+        } else {
+            Control::ChildStarted { step, child }
         };
         event(step, EventBody::Control(body))
     }
