@@ -29,17 +29,32 @@ def ask(context: Context, key: str, kind: str, body: Mapping[str, Any], timeout:
         WaitTimeout: No verdict came in time; the message stands and will be answered.
     """
     deadline = Deadline(seconds(timeout))
-    flow_id = context.flow_id(key)
-    check_addressee(context, key, flow_id, kind)
-    yield from tell(context, key, flow_id, kind, body, deadline)
-
-
-def tell(
-    context: Context, key: str, flow_id: bytes, kind: str, body: Mapping[str, Any], deadline: Deadline
-) -> Operation[None]:
-    """Send a message to a flow of the tree that `key` names, and wait for the verdict; raises as `ask`."""
+    check_addressee(context, key, kind)
     text = json.dumps(body, allow_nan=False, separators=(",", ":"))
-    sent = yield from settled(context.port.write(partial(context.store.send, flow_id, kind, text, _sender())))
+    yield from deliver(context, key, kind, text, deadline)
+
+
+def deliver(
+    context: Context, key: str, kind: str, text: str, deadline: Deadline, flow_id: bytes | None = None
+) -> Operation[None]:
+    """Send a message to a flow, whichever of its tree it is, and wait for the verdict.
+
+    Args:
+        context: The shard.
+        key: The flow, as the caller named it.
+        kind: What the message asks.
+        text: Its body, JSON.
+        deadline: Of the verdict.
+        flow_id: The flow of that tree that it is sent to, if not the one that the caller named.
+
+    Raises:
+        NotFound: No such flow.
+        Conflict: The flow has ended, or its owner refuses.
+        WaitTimeout: No verdict came in time; the message stands and will be answered.
+    """
+    flow_id = context.flow_id(key) if flow_id is None else flow_id
+    send = partial(context.store.send, flow_id, kind, text, _sender())
+    sent = yield from settled(context.port.write(send))
     if sent is None:
         raise unknown_flow(key)
     if isinstance(sent, Ended):
@@ -47,26 +62,31 @@ def tell(
     yield from _await_verdict(context, key, flow_id, kind, sent, deadline)
 
 
-def check_json(value: object, what: str) -> None:
-    """Refuse what cannot be sent.
+def to_json(value: object, what: str) -> str:
+    """A value as it is sent.
 
     Raises:
         Invalid: It is no JSON.
     """
     try:
-        json.dumps(value, allow_nan=False)
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError) as error:
         raise Invalid(f"{what} {value!r:.80} is not JSON: {error}") from error
 
 
-def check_addressee(context: Context, key: str, flow_id: bytes, kind: str) -> OutcomeRow:
-    """Refuse a flow that takes no messages from outside, and read it.
+def root_of(context: Context, key: str, kind: str) -> bytes:
+    """The id of a flow that operations may direct; raises as `check_addressee`."""
+    return check_addressee(context, key, kind).flow_id
+
+
+def check_addressee(context: Context, key: str, kind: str) -> OutcomeRow:
+    """Read a flow that operations may direct.
 
     Raises:
         NotFound: No such flow.
-        Invalid: It is a child.
+        Invalid: It is a child; the message names its root.
     """
-    row = context.store.outcome(flow_id)
+    row = context.store.outcome(context.flow_id(key))
     if row is None:
         raise unknown_flow(key)
     if row.parent_id is not None:

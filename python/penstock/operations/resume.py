@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from penstock.errors import Conflict, Invalid
 from penstock.operations.context import Context, Deadline
-from penstock.operations.messages import check_addressee, check_json, tell
+from penstock.operations.messages import check_addressee, deliver, to_json
 from penstock.operations.operation import Operation
 from penstock.operations.read import instant
 from penstock.operations.wait import seconds
@@ -30,21 +30,17 @@ def resume(
     The message goes straight to the flow that asked. Without a name, one that somebody else answers meanwhile is passed
     over for the next.
     """
-    check_json(answer, "the answer")
+    text = to_json(answer, "the answer")
     wanted = None if interrupt_id is None else _id_of(interrupt_id)
     deadline = Deadline(seconds(timeout))
-    root = context.flow_id(key)
-    row = check_addressee(context, key, root, "resume")
-    last = wanted
+    row = check_addressee(context, key, "resume")
+    root, last = row.flow_id, wanted
     while (question := _find(context, root, key, wanted, last)) is not None:
-        body = {
-            "interrupt_id": question.interrupt_id.hex(),
-            "step": question.step,
-            "answer": answer,
-        }
+        head = f'"interrupt_id":"{question.interrupt_id.hex()}","step":{question.step}'
+        body = f'{{{head},"answer":{text}}}'
         last = question.interrupt_id
         try:
-            yield from tell(context, key, question.flow_id, "resume", body, deadline)
+            yield from deliver(context, key, "resume", body, deadline, question.flow_id)
         except Conflict:
             if wanted is not None:
                 break

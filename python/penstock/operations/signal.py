@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from penstock.errors import Invalid
 from penstock.operations.context import Context
-from penstock.operations.messages import ask, check_json
+from penstock.operations.messages import ask, to_json
 from penstock.operations.operation import Operation
 from penstock.options import MAX_KEY_BYTES, Duration, check_text
 
@@ -19,5 +19,5 @@ def signal(context: Context, key: str, name: str, payload: Json, timeout: Durati
     check_text(name, "name", MAX_KEY_BYTES)
     if not name:
         raise Invalid("name is '': give what the task passes to wait_signal")
-    check_json(payload, "the payload")
+    to_json(payload, "the payload")
     yield from ask(context, key, "signal", {"name": name, "payload": payload}, timeout)

@@ -53,7 +53,8 @@ impl Engine {
         call: &Call,
         now_ms: i64,
     ) -> Option<NewFlow> {
-        let parent = &self.flows.get(&serial)?.about;
+        let live = self.flows.get(&serial)?;
+        let parent = &live.about;
         Some(NewFlow {
             id,
             root: parent.root,
@@ -73,6 +74,7 @@ impl Engine {
             notify: None,
             delete_on_completion: false,
             created_at: now_ms,
+            first: live.flow.inherited().into_iter().collect(),
         })
     }
 

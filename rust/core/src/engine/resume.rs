@@ -27,6 +27,8 @@ impl Engine {
         let step = body.get("step").and_then(|step| step.raw().parse().ok());
         let (step, call) = find(&live.flow, wanted, step).ok_or_else(|| {
             Error::conflict(match wanted {
+                Some(id) if live.flow.held_as(&id).is_some() => held_instead(key),
+                None if !live.flow.held().is_empty() => held_instead(key),
                 Some(id) => {
                     format!("interrupt {} of flow {key} is not open; it was answered or it lapsed", hex(&id))
                 }
@@ -51,4 +53,8 @@ fn find(flow: &Flow, wanted: Option<FlowId>, step: Option<u64>) -> Option<(u64, 
     let open = flow.open_calls(CallKind::Interrupt);
     let found = open.iter().find(|(_, _, call)| wanted.is_none() || call.id == wanted);
     found.map(|(step, call, _)| (*step, *call))
+}
+
+fn held_instead(key: &str) -> String {
+    format!("a breakpoint holds flow {key}, and takes no answer; let it go by resume_break()")
 }

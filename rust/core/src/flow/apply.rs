@@ -6,7 +6,7 @@ use rustc_hash::FxHashSet;
 use super::outcome::{StepError, TaskError};
 use super::park::{Call, CallError, CallKind};
 use super::signals::Signals;
-use super::{Branch, Cohort, Flow, Status, Step, View};
+use super::{Branch, Cohort, Flow, Hold, Status, Step, View};
 use crate::error::{Error, Result};
 use crate::graph::NodeIx;
 use crate::json::Value;
@@ -91,7 +91,7 @@ impl Flow {
                 effects.ready.push(event.step);
             }
             EventBody::Started => self.live(event.step)?.is_started = true,
-            EventBody::Control(control) => self.apply_control(control, event.ord, &mut effects),
+            EventBody::Control(control) => self.apply_control(event, control, &mut effects)?,
             EventBody::Snapshot(state) => self.restore(state)?,
         }
         self.ord = event.ord;
@@ -99,7 +99,7 @@ impl Flow {
         Ok(effects)
     }
 
-    fn live(&mut self, number: u64) -> Result<&mut Step> {
+    pub(super) fn live(&mut self, number: u64) -> Result<&mut Step> {
         let key = &self.key;
         self.steps.get_mut(&number).ok_or_else(|| {
             Error::corrupt(format!("the journal of flow {key} speaks of step {number}, which is not live"))
@@ -300,7 +300,7 @@ impl Flow {
         steps.sort_unstable();
         for number in steps {
             let Some(step) = self.remove_step(number) else { continue };
-            self.open_interrupts -= step.calls.iter().filter(|call| call.is_asking()).count();
+            self.open_interrupts -= step.open_questions();
             for (at, call) in (0..).zip(&step.calls) {
                 self.signals.leave(call, number, at);
             }
@@ -349,6 +349,7 @@ impl Flow {
             losses: 0,
             losses_alone: 0,
             is_started: false,
+            hold: Hold::None,
             broken: None,
         };
         self.steps.insert(number, step);
