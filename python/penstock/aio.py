@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack
 
@@ -33,9 +32,9 @@ from penstock.operations import (
 )
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context
 from penstock.operations.operation import Operation, Until
+from penstock.operations.start import EngineOptions
 
 if TYPE_CHECKING:
-    from penstock.host import GraphLoader, TaskExecutor
     from penstock.options import CreateOptions, Duration
     from penstock.outcome import FlowSummary, Json, Outcome, Page, ReplicaInfo, StepInfo
 
@@ -54,36 +53,8 @@ class AsyncEngine:
         Invalid: An argument is out of range, or the app cannot be found by workers.
     """
 
-    def __init__(
-        self,
-        app: App | str | None,
-        url: str,
-        *,
-        workers: int = 0,
-        threads: int = 1,
-        name: str | None = None,
-        lease: Duration = 15.0,
-        time_budget: Duration = timedelta(minutes=2),
-        default_priority: int = 100,
-        loader: GraphLoader | None = None,
-        executor: TaskExecutor | None = None,
-        room: int = 2_048,
-        clock: Callable[[], int] | None = None,
-    ) -> None:
-        self._engine = Engine(
-            app,
-            url,
-            workers=workers,
-            threads=threads,
-            name=name,
-            lease=lease,
-            time_budget=time_budget,
-            default_priority=default_priority,
-            loader=loader,
-            executor=executor,
-            room=room,
-            clock=clock,
-        )
+    def __init__(self, app: App | str | None, url: str, **options: Unpack[EngineOptions]) -> None:
+        self._engine = Engine(app, url, **options)
         # All read and written on the loop's thread:
         self._pool: ThreadPoolExecutor | None = None
         self._under_way = 0

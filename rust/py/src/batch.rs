@@ -195,7 +195,10 @@ impl Batch {
 
     #[getter]
     fn outbox<'py>(&self, py: Python<'py>) -> Rows<'py> {
-        self.rows(py, |_| Ok(None))
+        self.rows(py, |item| {
+            let Op::Outbox { topic, ord, body } = &item.op else { return Ok(None) };
+            Ok(Some(row![py; *topic, id(py, &item.flow), *ord, body]))
+        })
     }
 
     fn arrays<'py>(&self, py: Python<'py>) -> PyResult<crate::batch_arrays::Parameters<'py>> {

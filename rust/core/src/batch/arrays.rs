@@ -66,6 +66,7 @@ pub fn encode(batch: &Batch) -> Arrays {
     arrays.add(6, verdicts(items));
     arrays.add(7, interrupts(items, &brief));
     arrays.add(8, interrupt_deletes(items, &brief));
+    arrays.add(9, outbox(items));
     arrays.newest = items.iter().rev().find_map(|item| match &item.op {
         Op::Journal(row) => Some((item.flow, row.ord)),
         _ => None,
@@ -326,6 +327,22 @@ fn interrupt_deletes(items: &[Item], brief: &FxHashSet<FlowId>) -> Vec<Column> {
         })
     };
     vec![ints(rows().map(|row| Some(row.0.unit as i32))), ids(rows().map(|row| Some(row.1)))]
+}
+
+fn outbox(items: &[Item]) -> Vec<Column> {
+    let rows = || {
+        items.iter().filter_map(|item| match &item.op {
+            Op::Outbox { topic, ord, body } => Some((item, *topic, *ord, body.as_str())),
+            _ => None,
+        })
+    };
+    vec![
+        ints(rows().map(|row| Some(row.0.unit as i32))),
+        texts(rows().map(|row| Some(row.1))),
+        ids(rows().map(|row| Some(&row.0.flow))),
+        longs(rows().map(|row| Some(row.2 as i64))),
+        texts(rows().map(|row| Some(row.3))),
+    ]
 }
 
 #[cfg(test)]

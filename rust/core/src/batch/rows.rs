@@ -194,6 +194,15 @@ pub enum Op {
         /// Its id.
         id: FlowId,
     },
+    /// Something to tell whoever subscribed, delivered at least once.
+    Outbox {
+        /// Who subscribed.
+        topic: &'static str,
+        /// The flow's event that it is about.
+        ord: u64,
+        /// JSON object.
+        body: String,
+    },
 }
 
 impl Op {
@@ -213,7 +222,7 @@ impl Op {
             }
             Self::Journal(row) => row.body.len(),
             Self::Stop(row) => row.output.len() + row.error.as_ref().map_or(0, String::len),
-            Self::Message { body, .. } => body.len(),
+            Self::Message { body, .. } | Self::Outbox { body, .. } => body.len(),
             Self::OpenInterrupt(row) => row.payload.as_ref().map_or(0, String::len),
             _ => 0,
         }
@@ -265,4 +274,6 @@ pub enum After {
     Created,
     /// The flow's `crashes` are 0.
     Calmed,
+    /// The outbox holds something.
+    Notify,
 }

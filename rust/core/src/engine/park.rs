@@ -198,9 +198,10 @@ impl Engine {
         self.control(serial, 0, Control::Cancel { reason: reason.to_owned() }, group, now_ms);
     }
 
-    /// Fires what is due; gives the next due instant.
-    pub fn tick(&mut self, now_ms: i64) -> Option<i64> {
+    /// Fires what is due.
+    pub fn tick(&mut self, now_ms: i64) {
         self.pace.take(now_ms);
+        self.fire_budgets(now_ms);
         for timer in self.timers.due(clock(now_ms)) {
             match timer {
                 Timer::Delay(serial, step) => self.offer(serial, step, now_ms),
@@ -208,7 +209,12 @@ impl Engine {
                 Timer::Rest(serial) => self.consider_release(serial, now_ms),
             }
         }
-        self.timers.next().map(u64::cast_signed)
+    }
+
+    /// The next instant at which something is due. Frames that were handed out may have made it an earlier one.
+    pub fn next_due(&self) -> Option<i64> {
+        let timer = self.timers.next().map(u64::cast_signed);
+        timer.into_iter().chain(self.next_budget()).min()
     }
 
     fn due(&mut self, serial: Serial, step: u64, call: u32, now_ms: i64) {

@@ -162,6 +162,7 @@ impl Engine {
         group.push(live.about.id, live.claims, Op::Status { status: status.as_str(), position, at: now_ms });
         if status == Status::Interrupted {
             group.after(live.about.id, After::Rest);
+            self.notify(serial, group);
         }
     }
 
@@ -208,6 +209,7 @@ impl Engine {
         let (id, claims, parent) = (live.about.id, live.claims, live.about.parent);
         group.push(id, claims, Op::Stop(Box::new(row)));
         group.after(id, After::Stopped);
+        self.notify(serial, group);
         if let Some((parent, step)) = parent {
             self.answer_parent(serial, parent, step, group, now_ms);
         }

@@ -368,7 +368,22 @@ impl Cluster {
 
     fn pass_time(&mut self, at: usize) {
         self.now_ms += *self.rng.pick(&[1, 5, 40, 90]);
+        self.tick(at);
+    }
+
+    fn tick(&mut self, at: usize) {
         self.replicas[at].engine.tick(self.now_ms);
+        for late in self.replicas[at].engine.overdue() {
+            if self.rng.chance(50) {
+                // Its result may still come.
+                self.replicas[at].engine.give_up(late.worker, late.dispatch, self.now_ms);
+            } else {
+                let found = self.replicas[at].workers.iter().position(|w| w.number == late.worker);
+                if let Some(worker) = found {
+                    self.replace_worker(at, worker);
+                }
+            }
+        }
     }
 
     /// Somebody answers a question, or cancels, or tries to.
@@ -477,7 +492,7 @@ impl Cluster {
                 self.read_mail(at);
                 self.claim(at);
                 self.load(at);
-                self.replicas[at].engine.tick(self.now_ms);
+                self.tick(at);
             }
             self.now_ms += 30;
             if round % 20 == 0 {
