@@ -74,7 +74,7 @@ def test_a_contribution_replaces_the_earlier_one_of_the_same_step() -> None:
     flow["log"] = [3]
     assert flow["log"] == [1, 3]
     flow["log"] = None
-    assert flow["log"] == [1, 2]
+    assert flow["log"] == [1]
 
 
 def test_reduced_fields_are_neither_deleted_nor_cleared() -> None:

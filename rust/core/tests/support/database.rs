@@ -142,6 +142,7 @@ impl Database {
                 assert!(letter.verdict.is_none(), "seed {seed}: two verdicts on {} {seq}", letter.kind);
                 letter.verdict = Some(verdict.clone());
             }
+            Op::Outbox { .. } => {}
             Op::OpenInterrupt(row) => {
                 assert!(self.interrupts.insert(row.id, *flow).is_none(), "seed {seed}: asked twice");
                 if row.kind == "breakpoint" {
@@ -273,6 +274,6 @@ fn pass_of(op: &Op) -> usize {
         Op::Stop(_) | Op::Release { .. } => 5,
         Op::Status { .. } => 6,
         Op::Message { .. } => 7,
-        Op::Verdict { .. } => 8,
+        Op::Verdict { .. } | Op::Outbox { .. } => 8,
     }
 }
