@@ -235,27 +235,17 @@ def test_a_task_that_swallows_a_park_fails(times: int) -> None:
     assert "did not let it end the attempt" in meta["message"]
 
 
-def test_a_park_that_becomes_another_error_is_that_error() -> None:
+@pytest.mark.parametrize("others", [[], [asyncio.CancelledError()], [ValueError("no")]])
+def test_a_park_that_becomes_another_error_is_still_a_park(others: list[BaseException]) -> None:
     def task(flow: Flow) -> None:
         try:
             flow.sleep(1)
         except BaseException as park:
+            if others:
+                raise BaseExceptionGroup("together", [park, *others]) from None
             raise ValueError("mine") from park
 
-    outcome, _, meta = run(task, carrier())
-    assert (outcome, meta["type"], meta["message"]) == (ERROR, "ValueError", "mine")
-
-
-def test_parks_in_a_group_of_exceptions_park_and_a_real_error_among_them_fails() -> None:
-    def task(flow: Flow, *others: BaseException) -> None:
-        try:
-            flow.sleep(1)
-        except BaseException as park:  # noqa: BLE001 - what a task group does
-            raise BaseExceptionGroup("together", [park, *others]) from None
-
     assert run(task, carrier())[0] == PARKED
-    assert run(lambda flow: task(flow, asyncio.CancelledError()), carrier())[0] == PARKED
-    assert run(lambda flow: task(flow, ValueError("no")), carrier())[0] == ERROR
 
 
 def test_answers_are_found_by_key_and_else_by_place() -> None:
@@ -273,6 +263,23 @@ def test_answers_are_found_by_key_and_else_by_place() -> None:
 
     outcome, changes, _ = run(task, carrier(calls=answered))
     assert (outcome, changes) == (DONE, {"set": {"found": ["first", None, "keyed", "keyed"]}})
+
+
+def test_a_call_is_found_at_its_place_whatever_a_retry_forgot_before_it() -> None:
+    answered = [
+        {"kind": "interrupt", "at": 0, "answer": "first"},
+        {"kind": "interrupt", "at": 2, "answer": "third"},
+    ]
+
+    def task(flow: Flow) -> None:
+        assert flow.interrupt() == "first"
+        try:
+            flow.interrupt("again")
+        finally:
+            flow["unreached"] = True
+
+    outcome, _, meta = run(task, carrier(calls=answered))
+    assert (outcome, meta) == (PARKED, {"calls": [{"kind": "interrupt", "at": 1, "payload": "again"}]})
 
 
 def test_another_call_at_an_answered_place_is_an_error_even_when_swallowed() -> None:

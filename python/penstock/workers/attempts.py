@@ -69,9 +69,10 @@ def _settled(flow: Flow, error: BaseException | None) -> tuple[int, str, str]:
     if calls is not None and calls.failure is not None:
         return WorkerCodec.ERROR, "", failure_json(calls.failure)
     if calls is not None and calls.opened:
-        if is_park(error):
+        if error is None and calls.has_parked_itself:
+            error = _swallowed(flow)
+        elif not flow.is_cancelled:
             return WorkerCodec.PARKED, flow._parked_changes, f'{{"calls":[{",".join(calls.opened)}]}}'
-        error = error or _swallowed(flow)
     if isinstance(error, asyncio.CancelledError):
         error = cancelled()
     if error is not None:
@@ -112,19 +113,11 @@ async def _end_leftovers(flow: Flow) -> None:
     flow._calls.look_at_parks()
 
 
-def is_park(error: BaseException | None) -> bool:
-    """Whether a task came to its end because it waits: nothing but parks, and what they have cancelled, came out."""
-    if isinstance(error, BaseExceptionGroup):
-        _, rest = error.split((Park, asyncio.CancelledError))
-        return rest is None and error.subgroup(Park) is not None
-    return isinstance(error, Park)
-
-
 def _swallowed(flow: Flow) -> Permanent:
     return Permanent(
         "error",
         f"the task at {flow.node!r} made a call that has no answer yet, and did not let it end the attempt; let what the "
-        "call raises pass, so no `except BaseException`, no `return` in `finally`, no `gather(return_exceptions=True)`",
+        "call raises pass, so no `except BaseException` and no `return` in `finally`",
     )
 
 
