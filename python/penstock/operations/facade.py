@@ -12,11 +12,13 @@ from penstock.operations import (
     cancel,
     create,
     find,
+    interrupts,
     pause,
     read,
     replicas,
     resume,
     run_task,
+    signal,
     wait,
 )
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context
@@ -24,7 +26,7 @@ from penstock.operations.operation import complete
 
 if TYPE_CHECKING:
     from penstock.options import CreateOptions, Duration
-    from penstock.outcome import FlowSummary, Json, Outcome, Page, ReplicaInfo, StepInfo
+    from penstock.outcome import FlowSummary, Json, OpenInterrupt, Outcome, Page, ReplicaInfo, StepInfo
 
 
 class Operations(ABC):
@@ -132,12 +134,42 @@ class Operations(ABC):
         interrupt_id: str | None = None,
         timeout: Duration = VERDICT_TIMEOUT_S,
     ) -> None:
-        """Answer the oldest open interrupt of a flow, or the one named.
+        """Answer the oldest open interrupt of a flow and of everything below it, or the one named.
 
         Raises:
             Conflict: None is open, or somebody else has answered it.
         """
         complete(resume.resume(self._ready, key, answer, interrupt_id, timeout))
+
+    def signal(
+        self, key: str, name: str, payload: Json = None, *, timeout: Duration = VERDICT_TIMEOUT_S
+    ) -> None:
+        """Send a signal: the call that has waited longest for its name has it, or the next one that comes.
+
+        Raises:
+            Conflict: The flow has finished.
+        """
+        complete(signal.signal(self._ready, key, name, payload, timeout))
+
+    def interrupts(
+        self,
+        *,
+        workflow: str | None = None,
+        node: str | None = None,
+        key: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[OpenInterrupt]:
+        """List the open questions of all flows, newest first.
+
+        Args:
+            workflow: Those of flows of this workflow.
+            node: Those asked at this node.
+            key: Those that their tasks call so.
+            limit: At most so many, up to 1 000.
+            cursor: That of the page before.
+        """
+        return interrupts.interrupts(self._ready, workflow, node, key, limit, cursor)
 
     def pause(self, key: str, reason: str = "", *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
         """Let no step of a flow or of its children start any more; those that run finish.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from sqlalchemy.engine import make_url
@@ -14,7 +15,7 @@ from penstock.app import App
 from penstock.clock import SharedClock, wall_clock_ms
 from penstock.errors import Invalid
 from penstock.operations.context import Context
-from penstock.operations.port import EnginePort
+from penstock.operations.port import EnginePort, load
 from penstock.options import INT32, MAX_KEY_BYTES, Duration, check_names, check_text, duration_ms
 from penstock.runtime.loop import AnyPool, PoolMaker
 from penstock.runtime.replica import Replica
@@ -204,6 +205,7 @@ def begin(settings: Settings) -> tuple[Replica, Context]:
             "time_budget_ms": settings.time_budget_ms,
         },
         make_pool=settings.pool_maker(),
+        find_graph=None if settings.loader is None else partial(load, settings.loader),
         now=settings.clock,
     )
     try:

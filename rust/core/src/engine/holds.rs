@@ -164,7 +164,11 @@ impl Engine {
                 let Some(live) = self.flows.get(&serial) else { return };
                 group.push(live.about.id, live.claims, Op::CloseInterrupt { id: *id });
             }
-            Control::Cancel { .. } | Control::StartAt { .. } => {}
+            Control::Cancel { .. }
+            | Control::StartAt { .. }
+            | Control::Signal { .. }
+            | Control::ChildStarted { .. }
+            | Control::ChildState { .. } => {}
         }
     }
 
