@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock import Client, Engine
 from penstock.testing import TestEngine
 from tests.support.databases import Databases
 
@@ -25,6 +26,15 @@ def engine(
         url = databases.new_postgresql().url
     with TestEngine(request.module.app, url, workers=workers) as engine:
         yield engine
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def distant(request: pytest.FixtureRequest, tmp_path: Path, databases: Databases) -> Iterator[Client]:
+    """A client without an app, beside an engine on the module's `app`."""
+    kind = request.param
+    url = f"sqlite:///{tmp_path / 'distant.db'}" if kind == "sqlite" else databases.new_postgresql().url
+    with Engine(request.module.app, url), Client(None, url) as client:
+        yield client
 
 
 @pytest.fixture
