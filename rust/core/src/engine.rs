@@ -15,6 +15,7 @@ mod park;
 mod refuse;
 mod rejoin;
 mod release;
+mod rewind;
 mod settle;
 mod sweep;
 
@@ -165,11 +166,15 @@ pub(crate) struct Live {
     pub refusals: u32,
     /// Messages whose effect the database refused: they get that as their verdict.
     pub blamed_mail: FxHashSet<i64>,
+    /// It had finished when it was loaded: what is to happen to it is in its mail.
+    pub is_revived: bool,
+    /// Set while a message waits for the whole journal.
+    pub history: Option<Box<rewind::History>>,
 }
 
 impl Live {
     fn has_unread_mail(&self) -> bool {
-        self.seen == UNREAD
+        self.seen == UNREAD || self.history.is_some()
     }
 }
 
@@ -243,6 +248,8 @@ pub struct Engine {
     in_flight: FxHashSet<FlowId>,
     /// Flows that were rolled back and are not reported yet.
     reloads: FxHashSet<FlowId>,
+    /// Flows whose mail waits for their journal.
+    histories: FxHashSet<FlowId>,
     next_batch: u64,
     ticket: u64,
     pace: pace::Pace,
@@ -277,6 +284,7 @@ impl Engine {
             pending: VecDeque::new(),
             in_flight: FxHashSet::default(),
             reloads: FxHashSet::default(),
+            histories: FxHashSet::default(),
             next_batch: 1,
             ticket: 0,
             pace: pace::Pace::default(),

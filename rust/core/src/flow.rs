@@ -13,7 +13,9 @@ mod next;
 pub mod outcome;
 pub mod park;
 mod read;
+pub mod rewind;
 mod settle;
+mod sieve;
 mod snapshot;
 
 use std::collections::BTreeMap;

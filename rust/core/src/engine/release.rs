@@ -19,6 +19,10 @@ impl Engine {
             return;
         }
         let Some(live) = self.flows.get_mut(&serial) else { return };
+        if live.flow.status().is_finished() {
+            self.lapse(serial, now_ms);
+            return;
+        }
         let has_work = live.flow.steps().any(|step| !step.is_parked() && step.not_before <= now_ms);
         let wake_at = live.flow.next_due();
         if has_work || wake_at.is_some_and(|at| at <= now_ms + self.options.release_after_ms) {

@@ -3,6 +3,7 @@
 use super::apply::Effects;
 use super::event::{corrupt, Fields};
 use super::outcome::text;
+use super::rewind::Rewind;
 use super::{Flow, Status};
 use crate::error::Result;
 use crate::json;
@@ -15,6 +16,8 @@ pub enum Control {
         /// Why, in the caller's words.
         reason: String,
     },
+    /// Steps run again, and nothing that followed from them has happened.
+    Rewind(Box<Rewind>),
 }
 
 impl Control {
@@ -25,22 +28,28 @@ impl Control {
                 out.push_str(",\"what\":\"cancel\",\"reason\":");
                 json::escape(reason, out);
             }
+            Self::Rewind(rewind) => rewind.write(out),
         }
     }
 
     pub(super) fn read(fields: &Fields) -> Result<Self> {
-        match fields.get("what").map(text).as_deref() {
-            Some("cancel") => Ok(Self::Cancel { reason: fields.get("reason").map(text).unwrap_or_default() }),
+        match fields.get("what").map(text) {
+            Some(what) if what == "cancel" => {
+                Ok(Self::Cancel { reason: fields.get("reason").map(text).unwrap_or_default() })
+            }
+            Some(what) if Rewind::is_named(&what) => Ok(Self::Rewind(Box::new(Rewind::read(what, fields)?))),
             _ => Err(corrupt()),
         }
     }
 }
 
 impl Flow {
-    pub(super) fn apply_control(&mut self, control: &Control, effects: &mut Effects) {
+    pub(super) fn apply_control(&mut self, control: &Control, effects: &mut Effects) -> Result<()> {
         match control {
             Control::Cancel { reason } => self.apply_cancel(reason, effects),
+            Control::Rewind(rewind) => self.apply_rewind(rewind, effects)?,
         }
+        Ok(())
     }
 
     fn apply_cancel(&mut self, reason: &str, effects: &mut Effects) {
