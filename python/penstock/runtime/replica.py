@@ -13,6 +13,7 @@ from penstock._core import Core
 from penstock.errors import Invalid
 from penstock.runtime.claims import Claims
 from penstock.runtime.heartbeat import Heartbeat
+from penstock.runtime.histories import Histories
 from penstock.runtime.housekeeping import Housekeeping
 from penstock.runtime.inbox import Inbox
 from penstock.runtime.loop import Loop, PoolMaker
@@ -98,7 +99,15 @@ class Replica:
         self._inbox = Inbox(self.store, self.core)
         self._claims = Claims(self.store, self.core, self.writer, self._inbox, self._admit, self._on_fenced)
         self.loop = Loop(self.core, self.store.now, make_pool, self.writer.wake)
-        self.poller = Poller(self.store, self.core, self._inbox, self._claims, self._on_work, self._tick)
+        self.poller = Poller(
+            self.store,
+            self.core,
+            self._inbox,
+            self._claims,
+            self._on_work,
+            self._tick,
+            Histories(self.store, self.core),
+        )
         self._peers = self._make_peer_services(lease_ms) if self.store.is_shared else ()
         # Set by any thread that learns of it, cleared by the poller's.
         self._is_fenced = False

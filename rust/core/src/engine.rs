@@ -36,6 +36,7 @@ pub use admit::{input_state, new_state, LoadedFlow};
 pub use commit::{Report, Stopped};
 pub use mail::{Mail, MAIL_KINDS};
 pub use needs::Needs;
+pub use rewind::{next_state, try_rewind};
 
 /// How long a released flow stays in memory unused.
 const RELEASED_TTL_MS: u64 = 600_000;

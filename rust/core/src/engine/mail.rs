@@ -15,7 +15,7 @@ pub const MAIL_KINDS: [&str; 4] = ["resume", "cancel", "child_result", "rewind"]
 pub(super) const OBEYED: &str = "{\"ok\":true}";
 
 /// The verdict on a rewind that met the flow between its end and the commit of that: the sender asks again.
-const AGAIN: &str = "{\"ok\":false,\"code\":\"conflict\",\"message\":\"the flow has just stopped; ask again\",\"again\":true}";
+pub(super) const AGAIN: &str = "{\"ok\":false,\"code\":\"conflict\",\"message\":\"the flow has just stopped; ask again\",\"again\":true}";
 
 /// A message as it lies in the inbox.
 #[derive(Debug)]

@@ -1,14 +1,15 @@
 //! Operations that go back: they wait until the whole journal is at hand, and so does the mail behind them.
 
-use super::mail::{Body, Mail};
+use super::mail::{Body, Mail, AGAIN};
 use super::{Engine, Ran, Serial};
 use crate::batch::{After, Group, Op};
 use crate::error::{Error, Result};
 use crate::flow::event::{Control, Event, EventBody};
 use crate::flow::rewind::{rewind, Back, Origin, Wish};
+use crate::flow::Flow;
 use crate::ids::{unhex, FlowId};
 use crate::json::{self, Value};
-use crate::state::Changes;
+use crate::state::{Change, Changes, Delta, ReduceError, Reducers, State};
 
 /// Mail that waits for the journal, and what the journal in the database may lack by then.
 #[derive(Debug)]
@@ -101,7 +102,14 @@ impl Engine {
         group: &mut Group,
         now_ms: i64,
     ) -> Result<String> {
-        let wish = read_wish(&Body(json::object_fields(&message.body)?))?;
+        let body = Body(json::object_fields(&message.body)?);
+        let wish = read_wish(&body)?;
+        let is_awaited = body.get("is_awaited").is_some_and(|value| value.raw() == "true");
+        let is_over = self.flows.get(&serial).is_some_and(|live| live.flow.status().is_finished());
+        if is_awaited && is_over {
+            // It ended since, and its parent went on: that one has to go back too.
+            return Ok(AGAIN.to_owned());
+        }
         let made = self.decide(serial, now_ms, |live, context| {
             let origin = Origin {
                 graph: live.entry.graph.clone(),
@@ -158,6 +166,35 @@ impl Engine {
         }
         self.enqueue(group);
     }
+}
+
+/// What a message would come to, if it found the flow as its journal has it: how many steps run again.
+///
+/// # Errors
+/// As the owner would refuse it.
+pub fn try_rewind(origin: &Origin, events: &[Event], body: &str, now_ms: i64) -> Result<usize> {
+    let wish = read_wish(&Body(json::object_fields(body)?))?;
+    let Origin { graph, key, input, created_at } = origin;
+    let before = Flow::replay(graph.clone(), key.clone(), input.clone(), *created_at, events)?;
+    rewind(origin, events, &before, &wish, now_ms, &mut || [0; 16]).map(|made| made.steps.len())
+}
+
+/// The state that a thread's next turn starts from: `state` with `more` contributed to it.
+///
+/// # Errors
+/// `invalid` naming the field that does not fit its reducer.
+pub fn next_state(state: &str, more: &str, reducers: &Reducers) -> Result<String> {
+    let mut contributions = Changes::default();
+    for (field, value) in json::object_fields(more)? {
+        let is_reduced = reducers.reduced(&field).is_some();
+        let change = if !is_reduced && value.is_null() { Change::Delete } else { Change::Contribute(value) };
+        contributions.insert(field, change);
+    }
+    let invalid = |error: ReduceError| Error::invalid(error.message);
+    contributions.check(reducers).map_err(invalid)?;
+    let mut delta = Delta::default();
+    delta.push(&contributions);
+    State::from_json(state)?.fold(&delta, reducers).map(|state| state.to_json()).map_err(invalid)
 }
 
 fn read_wish(body: &Body) -> Result<Wish> {

@@ -6,13 +6,15 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
 use super::apply::Effects;
 use super::event::{corrupt, Event, EventBody, Fields, Next, Route};
 use super::outcome::text;
 use super::park::{Call, CallKind};
 use super::sieve::{beginning, Cut, Cuts, Effective, Item, Sieve};
+
+pub use super::sieve::Failure;
 use super::{Flow, Status, Step, View};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -96,8 +98,7 @@ pub struct Rewind {
 
 impl Rewind {
     pub(super) fn cuts(&self) -> Cuts {
-        let whole = self.steps.iter().map(|step| (*step, Cut::Whole));
-        whole.chain(self.reopened.iter().map(|(step, child)| (*step, Cut::Child(*child)))).collect()
+        cuts(&self.steps, &self.reopened)
     }
 
     /// Does to the steps what the rewind did beyond leaving things out.
@@ -165,6 +166,17 @@ impl Rewind {
     }
 }
 
+fn cuts(steps: &[u64], reopened: &[(u64, FlowId)]) -> Cuts {
+    let mut cuts: Cuts = steps.iter().map(|step| (*step, Cut::Whole)).collect();
+    for (step, child) in reopened {
+        match cuts.entry(*step).or_insert_with(|| Cut::Children(Vec::new())) {
+            Cut::Children(children) => children.push(*child),
+            Cut::Whole => {}
+        }
+    }
+    cuts
+}
+
 fn number(value: &Value) -> Result<u64> {
     value.raw().parse().map_err(|_| corrupt())
 }
@@ -227,6 +239,11 @@ pub fn fork(
     let steps = targets(origin, events, &effective, &wish)?;
     let mut made = go_back(origin, &effective, &steps, &wish, at)?;
     made.revive(&FxHashSet::default(), &steps, &wish.reopen, new_id);
+    for step in made.steps.values_mut() {
+        // Cut short by the end of the origin: it asks again when it runs again.
+        step.calls.retain(|call| !call.is_open() || call.kind == CallKind::Subgraph);
+    }
+    made.recount();
     for (number, old, new) in children {
         let calls = made.steps.get_mut(number).map(|step| &mut step.calls);
         for call in calls.into_iter().flatten().filter(|call| call.id.as_ref() == Some(old)) {
@@ -241,17 +258,16 @@ pub fn fork(
 ///
 /// # Errors
 /// `corrupt` when the journal does not replay.
-pub fn failed_steps(origin: &Origin, events: &[Event]) -> Result<Vec<u64>> {
+pub fn failed_steps(origin: &Origin, events: &[Event]) -> Result<Vec<Failure>> {
     let effective = Effective::of(origin, events)?;
     standing_failures(origin, &effective)
 }
 
-fn standing_failures(origin: &Origin, effective: &Effective<'_>) -> Result<Vec<u64>> {
+fn standing_failures(origin: &Origin, effective: &Effective<'_>) -> Result<Vec<Failure>> {
     let none = Cuts::default();
-    let sieve = Sieve::run(origin, &effective.items, &none)?;
-    let mut failed: Vec<u64> = sieve.failures.iter().map(|(step, _)| *step).collect();
-    failed.sort_unstable();
-    Ok(failed)
+    let mut failures = Sieve::run(origin, &effective.items, &none)?.failures;
+    failures.sort_unstable_by_key(|failure| failure.step);
+    Ok(failures)
 }
 
 fn check_status(before: &Flow, back: Back) -> Result<()> {
@@ -282,8 +298,8 @@ fn targets(origin: &Origin, events: &[Event], effective: &Effective<'_>, wish: &
         Back::Children => Ok(Vec::new()),
         Back::AllFailed => {
             let waits = |step: &u64| wish.reopen.iter().any(|(waiting, _)| waiting == step);
-            let failed: Vec<u64> =
-                standing_failures(origin, effective)?.into_iter().filter(|step| !waits(step)).collect();
+            let failed = standing_failures(origin, effective)?.into_iter().map(|failure| failure.step);
+            let failed: Vec<u64> = failed.filter(|step| !waits(step)).collect();
             if failed.is_empty() && wish.reopen.is_empty() {
                 return Err(Error::conflict(format!("flow {key} has no failed step to recover")));
             }
@@ -329,8 +345,7 @@ fn check_failed(key: &str, step: u64, items: &[Item<'_>]) -> Result<()> {
 
 /// The flow with the steps where they begin, and those that wait for children where they wait.
 fn go_back(origin: &Origin, effective: &Effective<'_>, steps: &[u64], wish: &Wish, at: i64) -> Result<Flow> {
-    let mut cuts: Cuts = steps.iter().map(|step| (*step, Cut::Whole)).collect();
-    cuts.extend(wish.reopen.iter().map(|(step, child)| (*step, Cut::Child(*child))));
+    let cuts = cuts(steps, &wish.reopen);
     let Sieve { mut flow, .. } = Sieve::run(origin, &effective.items, &cuts)?;
     let key = &origin.key;
     for step in steps.iter().chain(wish.reopen.iter().map(|(step, _)| step)) {
@@ -396,7 +411,6 @@ impl Flow {
         reopen: &[(u64, FlowId)],
         new_id: &mut dyn FnMut() -> FlowId,
     ) -> Vec<(u64, Vec<Call>)> {
-        let children: FxHashMap<u64, FlowId> = reopen.iter().copied().collect();
         let mut revived = Vec::new();
         let mut dropped: Vec<&mut Step> = self
             .steps
@@ -406,12 +420,9 @@ impl Flow {
         dropped.sort_unstable_by_key(|step| step.number);
         for step in dropped {
             step.is_started = false;
-            let child = children.get(&step.number);
-            step.calls.retain(|call| {
-                call.kind != CallKind::Subgraph
-                    || !call.is_open()
-                    || (child.is_some() && call.id.as_ref() == child)
-            });
+            let waits =
+                |call: &Call| reopen.iter().any(|(of, id)| *of == step.number && call.id == Some(*id));
+            step.calls.retain(|call| !call.is_open() || call.kind != CallKind::Subgraph || waits(call));
             for call in step.calls.iter_mut().filter(|call| call.is_open_interrupt()) {
                 call.id = Some(new_id());
             }

@@ -7,8 +7,9 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::event::{Control, Entry, Event, EventBody, Next, Route};
+use super::park::CallKind;
 use super::rewind::{Origin, Rewind};
-use super::{Branch, Flow};
+use super::{Branch, Flow, Step};
 use crate::error::{Error, Result};
 use crate::ids::FlowId;
 
@@ -22,24 +23,34 @@ pub(super) enum Item<'e> {
 }
 
 /// From where on a step's own events are left out.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Cut {
     /// All of them: it runs from the beginning.
     Whole,
-    /// From the answer of this child on: it waits for the child again.
-    Child(FlowId),
+    /// From the first answer of these children on: it waits for them again.
+    Children(Vec<FlowId>),
 }
 
 /// The cuts by step.
 pub(super) type Cuts = FxHashMap<u64, Cut>;
 
-/// How far the events of a step with `Cut::Child` have been followed.
+/// How far the events of a step with `Cut::Children` have been followed.
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
-    /// The child's answer was left out; answers to its other calls still count.
+    /// A child's answer was left out; answers to its other calls still count.
     Open,
     /// It ran again: nothing counts any more.
     Over,
+}
+
+/// A step that failed, and nothing caught it.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The step.
+    pub step: u64,
+    /// The children that had failed, when it failed because of one.
+    pub children: Vec<FlowId>,
+    branch: Option<Branch>,
 }
 
 /// What a pass found.
@@ -51,7 +62,7 @@ pub(super) struct Sieve<'e, 'c> {
     /// Steps that came to be and stay.
     pub known: FxHashSet<u64>,
     /// Failures that nothing caught and no join has left behind, with the branch they are in.
-    pub failures: Vec<(u64, Option<Branch>)>,
+    pub failures: Vec<Failure>,
     cuts: &'c Cuts,
     stages: FxHashMap<u64, Stage>,
     /// Steps that follow from cut ones.
@@ -161,25 +172,25 @@ impl<'e, 'c> Sieve<'e, 'c> {
         if self.forgotten.contains(&event.step) {
             return true;
         }
-        let child = match self.cuts.get(&event.step) {
+        let children = match self.cuts.get(&event.step) {
             None => return false,
             Some(Cut::Whole) => return true,
-            Some(Cut::Child(child)) => child,
+            Some(Cut::Children(children)) => children,
         };
         match (self.stages.get(&event.step), &event.body) {
             (Some(Stage::Over), _) => true,
-            (Some(Stage::Open), EventBody::Resolved { .. }) => false,
+            (_, EventBody::Resolved { call, .. }) => {
+                let found = self.flow.step(event.step).and_then(|step| step.calls.get(*call as usize));
+                let child = found.and_then(|call| call.id);
+                let is_left_out = child.is_some_and(|child| children.contains(&child));
+                if is_left_out {
+                    self.stages.insert(event.step, Stage::Open);
+                }
+                is_left_out
+            }
             (Some(Stage::Open), _) => {
                 self.stages.insert(event.step, Stage::Over);
                 true
-            }
-            (None, EventBody::Resolved { call, .. }) => {
-                let found = self.flow.step(event.step).and_then(|step| step.calls.get(*call as usize));
-                let is_the_child = found.is_some_and(|call| call.id.as_ref() == Some(child));
-                if is_the_child {
-                    self.stages.insert(event.step, Stage::Open);
-                }
-                is_the_child
             }
             (None, _) => false,
         }
@@ -192,6 +203,12 @@ impl<'e, 'c> Sieve<'e, 'c> {
             self.flow.next_step = first;
         }
         let branch = self.flow.step(event.step).and_then(|step| step.branch);
+        let is_failure = next_of(&event.body).is_some_and(|next| next.route == Route::Fail);
+        let failed = self.flow.step(event.step).filter(|_| is_failure).map(|step| Failure {
+            step: event.step,
+            children: failed_children(step, &event.body),
+            branch,
+        });
         let effects = self.flow.apply_leniently(event, None)?;
         self.known.extend(effects.ready.iter().copied());
         let Some(next) = next_of(&event.body) else { return Ok(()) };
@@ -210,13 +227,11 @@ impl<'e, 'c> Sieve<'e, 'c> {
         if matches!(next.route, Route::Fan { .. }) {
             self.outer.insert(event.step, branch);
         }
-        if next.route == Route::Fail {
-            self.failures.push((event.step, branch));
-        }
+        self.failures.extend(failed);
         if let Some((join, _)) = &effects.joined {
             let outer = self.flow.step(*join).and_then(|step| step.branch);
             let mut failures = std::mem::take(&mut self.failures);
-            failures.retain(|(_, branch)| self.closed_into(*branch) != Some(outer));
+            failures.retain(|failure| self.closed_into(failure.branch) != Some(outer));
             self.failures = failures;
         }
         Ok(())
@@ -234,6 +249,15 @@ impl<'e, 'c> Sieve<'e, 'c> {
         }
         closed
     }
+}
+
+fn failed_children(step: &Step, body: &EventBody) -> Vec<FlowId> {
+    let EventBody::Failed { error, .. } = body else { return Vec::new() };
+    if !error.error.type_name.ends_with("SubgraphFailed") {
+        return Vec::new();
+    }
+    let calls = step.calls.iter().filter(|call| call.kind == CallKind::Subgraph);
+    calls.filter(|call| matches!(call.answer, Some(Err(_)))).filter_map(|call| call.id).collect()
 }
 
 fn next_of(body: &EventBody) -> Option<&Next> {

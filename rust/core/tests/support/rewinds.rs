@@ -154,8 +154,8 @@ impl Tracked {
     fn somewhere(&mut self, rng: &mut Rng) -> Back {
         let status = self.walk.flow.status();
         let failed = failed_steps(&self.origin(), &self.journal).unwrap();
-        if status == Status::Failed && rng.chance(40) {
-            return if rng.chance(50) { Back::AllFailed } else { Back::Failed(*rng.pick(&failed)) };
+        if status == Status::Failed && !failed.is_empty() && rng.chance(40) {
+            return if rng.chance(50) { Back::AllFailed } else { Back::Failed(rng.pick(&failed).step) };
         }
         if status.is_finished() && rng.chance(15) {
             return Back::Start;
