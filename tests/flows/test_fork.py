@@ -65,7 +65,7 @@ def step_of(engine: Engine, key: str, node: str, ordinal: int | None = None) -> 
 def child_of(engine: Engine, key: str, node: str) -> str:
     """The key of the child that a node's step has called."""
     steps = next(step.children for step in engine.history(key) if step.node == node)
-    return steps[0].key.rsplit("/", 1)[0]
+    return steps[0][0].key.rsplit("/", 1)[0]
 
 
 def test_a_fork_goes_on_from_a_step_and_leaves_its_origin_alone(engine: Engine) -> None:
@@ -75,7 +75,11 @@ def test_a_fork_goes_on_from_a_step_and_leaves_its_origin_alone(engine: Engine) 
     outcome = engine.wait(key, timeout=20)
     assert outcome.status == "completed"
     assert outcome.state["log"] == ["start", "part 1", "part 2", "part 3", "ending"]
-    assert (outcome.state["total"], outcome.state["by"], outcome.state["baggage"]) == (100, key, {"who": "me"})
+    assert (outcome.state["total"], outcome.state["by"], outcome.state["baggage"]) == (
+        100,
+        key,
+        {"who": "me"},
+    )
     assert "items" not in outcome.state
     assert outcome.thread_key == origin.key
     summary = next(flow for flow in engine.list(workflow="inner").items if flow.key == key)

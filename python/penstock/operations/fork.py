@@ -75,9 +75,17 @@ def _rows(
     flow_id, graph_id = names[0], loaded.graph_id
     band = (root.priority, root.fairness_key, root.fairness_weight)
     state = (None, loaded.input, loaded.baggage, None, None, False, None, now)
-    flow = (*names, loaded.workflow, graph_id, "running", *band, loaded.time_budget_ms, *thread, *state, *forked)
+    flow = (
+        *names,
+        loaded.workflow,
+        graph_id,
+        "running",
+        *band,
+        loaded.time_budget_ms,
+        *thread,
+        *state,
+        *forked,
+    )
     live = (flow_id, None, 0, 0, *band, now, None, 0, None, graph_id, JOURNAL_FORMAT)
     event = (flow_id, 1, 0, "", "snapshot", 0, context.store.replica_id, None, 0, 0, now, snapshot)
     return NewFlow(flow, live, journal=(event,))
-
-

@@ -84,7 +84,10 @@ def _of_step(
         if row is None:
             raise unknown_step(step_key)
         above = _reopened(ancestry(context, row))
-        messages = [*above, _message(flow_id, what, text, step=number, is_awaited=not above and bool(row.parent_id))]
+        messages = [
+            *above,
+            _message(flow_id, what, text, step=number, is_awaited=not above and bool(row.parent_id)),
+        ]
         if above:
             # None of them may refuse when others have obeyed, so all are asked beforehand.
             for message in messages:

@@ -68,8 +68,31 @@ def _next_turn(context: Context, thread_id: bytes, latest: OutcomeRow, added: st
     now = context.store.now()
     flow_id, graph_id = new_flow_id(now), latest.graph_id
     band = (latest.priority, latest.fairness_key, latest.fairness_weight)
-    names = (flow_id, flow_id, None, None, latest.workflow, graph_id, "running", *band, rows[0].time_budget_ms)
-    about = (thread_id, latest.turn + 1, None, state, rows[0].baggage, None, None, False, None, now, None, None)
+    names = (
+        flow_id,
+        flow_id,
+        None,
+        None,
+        latest.workflow,
+        graph_id,
+        "running",
+        *band,
+        rows[0].time_budget_ms,
+    )
+    about = (
+        thread_id,
+        latest.turn + 1,
+        None,
+        state,
+        rows[0].baggage,
+        None,
+        None,
+        False,
+        None,
+        now,
+        None,
+        None,
+    )
     live = (flow_id, None, 0, 0, *band, now, None, 0, None, graph_id, JOURNAL_FORMAT)
     return NewFlow((*names, *about), live)
 

@@ -15,7 +15,7 @@ use super::park::{Call, CallKind};
 use super::sieve::{beginning, Cut, Cuts, Effective, Item, Sieve};
 
 pub use super::sieve::Failure;
-use super::{Flow, Status, Step, View};
+use super::{Flow, Hold, Holds, Status, Step};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ids::{hex, unhex, FlowId};
@@ -92,6 +92,8 @@ pub struct Rewind {
     pub overrides: Changes,
     /// Steps that had been dropped and live again, with the calls that they have now.
     pub revived: Vec<(u64, Vec<Call>)>,
+    /// The flow had ended: that ended a pause too.
+    pub is_unpaused: bool,
     /// The live state that results, as in a snapshot.
     pub flow: String,
 }
@@ -109,8 +111,11 @@ impl Rewind {
         for (number, calls) in &self.revived {
             if let Some(step) = flow.steps.get_mut(number) {
                 step.calls.clone_from(calls);
-                step.is_started = false;
+                step.wake();
             }
+        }
+        if self.is_unpaused {
+            flow.holds.paused = None;
         }
         flow.recount();
     }
@@ -130,7 +135,7 @@ impl Rewind {
             }
             out.push_str("]]");
         }
-        let _ = write!(out, "],\"flow\":{}", self.flow);
+        let _ = write!(out, "],\"unpaused\":{},\"flow\":{}", self.is_unpaused, self.flow);
     }
 
     pub(super) fn read(what: String, fields: &Fields) -> Result<Self> {
@@ -156,6 +161,7 @@ impl Rewind {
             reopened: reopened.collect::<Result<_>>()?,
             overrides: Changes::from_journal(fields.get("overrides").ok_or_else(corrupt)?.raw())?,
             revived: revived.collect::<Result<_>>()?,
+            is_unpaused: fields.get("unpaused").is_some_and(|value| value.raw() == "true"),
             flow: fields.get("flow").ok_or_else(corrupt)?.raw().to_owned(),
         })
     }
@@ -205,12 +211,17 @@ pub fn rewind(
     let anew = if wish.back == Back::Start { &[][..] } else { &steps };
     let revived = made.revive(&live, anew, &wish.reopen, new_id);
     made.next_step = made.next_step.max(effective.next_step).max(before.next_step);
+    let is_unpaused = before.status().is_finished();
+    if is_unpaused {
+        made.holds.paused = None;
+    }
     Ok(Rewind {
         what: wish.back.as_str().to_owned(),
         steps,
         reopened: wish.reopen.clone(),
         overrides: wish.overrides.clone(),
         revived,
+        is_unpaused,
         flow: made.snapshot(),
     })
 }
@@ -243,6 +254,7 @@ pub fn fork(
         // Cut short by the end of the origin: it asks again when it runs again.
         step.calls.retain(|call| !call.is_open() || call.kind == CallKind::Subgraph);
     }
+    made.holds = Holds::default();
     made.recount();
     for (number, old, new) in children {
         let calls = made.steps.get_mut(number).map(|step| &mut step.calls);
@@ -376,6 +388,16 @@ fn go_back(origin: &Origin, effective: &Effective<'_>, steps: &[u64], wish: &Wis
     Ok(flow)
 }
 
+impl Step {
+    /// Goes on after it had been dropped: what it waited for in memory is gone.
+    fn wake(&mut self) {
+        self.is_started = false;
+        if self.hold.is_held() {
+            self.hold = Hold::None;
+        }
+    }
+}
+
 impl Flow {
     /// Puts a step where it began, with some of what it sees replaced. `is_start` is said of the steps that a flow
     /// began with: a fork's may have come so far before it.
@@ -387,17 +409,11 @@ impl Flow {
             step.attempt = 0;
             step.changes = Changes::default();
             step.calls.clear();
+            step.hold = Hold::None;
             (step.losses, step.losses_alone, step.is_started) = (0, 0, false);
         }
         self.override_view(number, overrides);
-    }
-
-    fn override_view(&mut self, number: u64, overrides: &Changes) {
-        let Some(step) = self.steps.get(&number).filter(|_| !overrides.is_empty()) else { return };
-        let mut state = self.view(step);
-        state.apply(overrides);
-        if let Some(step) = self.steps.get_mut(&number) {
-            step.view = View::State(state);
+        if let Some(step) = self.steps.get_mut(&number).filter(|_| !overrides.is_empty()) {
             // A join whose fold failed: what it sees now was chosen.
             step.broken = None;
         }
@@ -419,7 +435,7 @@ impl Flow {
             .collect();
         dropped.sort_unstable_by_key(|step| step.number);
         for step in dropped {
-            step.is_started = false;
+            step.wake();
             let waits =
                 |call: &Call| reopen.iter().any(|(of, id)| *of == step.number && call.id == Some(*id));
             step.calls.retain(|call| !call.is_open() || call.kind != CallKind::Subgraph || waits(call));
@@ -433,8 +449,7 @@ impl Flow {
     }
 
     pub(super) fn recount(&mut self) {
-        let calls = self.steps.values().flat_map(|step| &step.calls);
-        self.open_interrupts = calls.filter(|call| call.is_open_interrupt()).count();
+        self.open_interrupts = self.steps.values().map(Step::open_questions).sum();
     }
 
     pub(super) fn apply_rewind(&mut self, rewind: &Rewind, effects: &mut Effects) -> Result<()> {
