@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from penstock._core import JOURNAL_FORMAT, new_flow_id
 from penstock.errors import EngineUnavailable, Invalid
-from penstock.operations.context import Context, ended
 from penstock.operations.beginning import beginning, first_of
+from penstock.operations.context import Context, ended
 from penstock.operations.operation import Operation, Until, settled
 from penstock.operations.threads import thread_of
 from penstock.options import FlowOptions, encode_object

@@ -6,7 +6,9 @@
 
 mod admit;
 mod budgets;
+mod children;
 mod commit;
+mod deferred;
 mod dispatch;
 mod graphs;
 mod holds;
@@ -18,8 +20,10 @@ mod park;
 mod refuse;
 mod rejoin;
 mod release;
+mod resume;
 mod rewind;
 mod settle;
+mod signals;
 mod sweep;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -38,6 +42,7 @@ use crate::wire::{FrameReader, FrameWriter};
 pub use admit::{input_state, new_state, LoadedFlow};
 pub use budgets::Overdue;
 pub use commit::{Report, Stopped};
+pub use deferred::Wanted;
 pub use mail::{Mail, MAIL_KINDS};
 pub use needs::Needs;
 pub use rewind::{next_state, try_rewind};
@@ -163,6 +168,8 @@ pub(crate) struct Live {
     /// Steps offered to the scheduler.
     pub offered: FxHashSet<u64>,
     pub told: Status,
+    /// What its parent was told last: whether a question is open in its tree.
+    pub told_parent: bool,
     pub journal_bytes: usize,
     pub snapshot_len: usize,
     pub is_releasing: bool,
@@ -270,6 +277,9 @@ pub struct Engine {
     pace: pace::Pace,
     overdue: Vec<Overdue>,
     report: Report,
+    /// Unknown workflows of children are the host's to find.
+    asks_for_graphs: bool,
+    wanted: Vec<Wanted>,
 }
 
 impl Engine {
@@ -306,6 +316,8 @@ impl Engine {
             pace: pace::Pace::default(),
             overdue: Vec::new(),
             report: Report::default(),
+            asks_for_graphs: false,
+            wanted: Vec::new(),
             options,
         }
     }

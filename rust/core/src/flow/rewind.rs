@@ -117,7 +117,7 @@ impl Rewind {
         if self.is_unpaused {
             flow.holds.paused = None;
         }
-        flow.recount();
+        flow.reopen(&self.reopened);
     }
 
     pub(super) fn write(&self, out: &mut String) {
@@ -384,7 +384,7 @@ fn go_back(origin: &Origin, effective: &Effective<'_>, steps: &[u64], wish: &Wis
     for step in steps {
         flow.begin_again(*step, wish.back == Back::Start, &wish.overrides, at);
     }
-    flow.recount();
+    flow.reopen(&wish.reopen);
     Ok(flow)
 }
 
@@ -446,6 +446,17 @@ impl Flow {
         }
         self.recount();
         revived
+    }
+
+    /// Forgets what children said of themselves before they went back.
+    fn reopen(&mut self, reopened: &[(u64, FlowId)]) {
+        for (step, child) in reopened {
+            let calls = self.steps.get_mut(step).map(|step| &mut step.calls);
+            for call in calls.into_iter().flatten().filter(|call| call.id.as_ref() == Some(child)) {
+                call.below = None;
+            }
+        }
+        self.recount();
     }
 
     pub(super) fn recount(&mut self) {
