@@ -212,6 +212,19 @@ impl Core {
         enter(py, || Ok(self.engine()?.deliver(&id, seen, mail, now_ms)))
     }
 
+    fn wanted_histories<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        Ok(ids(py, &enter(py, || Ok(self.engine()?.wanted_histories()))?))
+    }
+
+    fn tell_history(&self, py: Python<'_>, row: &Bound<'_, PyTuple>, now_ms: i64) -> PyResult<()> {
+        let claimed = claimed_flow(row, self.time_budget_ms.load(Ordering::Relaxed))?;
+        enter(py, || {
+            let loaded = claimed.replayable()?;
+            self.engine()?.tell_history(&loaded.about.id, loaded.events, now_ms);
+            Ok(())
+        })
+    }
+
     fn ask_for_graphs(&self, py: Python<'_>) -> PyResult<()> {
         enter(py, || {
             self.engine()?.ask_for_graphs();
