@@ -88,8 +88,7 @@ class Operations(ABC):
     def wait(self, key: str, *, timeout: Duration | None = None, until: str | None = None) -> Outcome:
         """Wait until a flow has stopped: completed, failed, cancelled or interrupted.
 
-        Args:
-            until: Or until it has come to this node of its graph: a step of the node was made, if not started.
+        With `until`, also until it has come to that node of its graph: a step of the node was made, if not started.
 
         Raises:
             NotFound: No such flow.
@@ -193,8 +192,7 @@ class Operations(ABC):
     ) -> None:
         """Hold the steps of a node before they start, in the flow and in everything below it.
 
-        Args:
-            on: False holds no more of them; what is held already stays so until `resume_break`.
+        With `on=False` no more of them are held; what is held already stays so until `resume_break`.
 
         Raises:
             Invalid: No known graph has such a node.
@@ -211,8 +209,7 @@ class Operations(ABC):
     ) -> None:
         """Let the oldest step go that a breakpoint holds.
 
-        Args:
-            overrides: Fields that replace those the step sees, reduced ones too; None deletes.
+        The overrides replace fields of what the step sees, reduced ones too; None deletes.
 
         Raises:
             Conflict: No step is held.

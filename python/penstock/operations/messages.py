@@ -58,7 +58,7 @@ def deliver(
     if sent is None:
         raise unknown_flow(key)
     if isinstance(sent, Ended):
-        raise _too_late(kind, key, sent.status)
+        raise _too_late(context, kind, key, sent.status)
     yield from _await_verdict(context, key, flow_id, kind, sent, deadline)
 
 
@@ -122,5 +122,7 @@ def _await_verdict(
         raise _REFUSALS.get(verdict["code"], PenstockError)(verdict["message"])
 
 
-def _too_late(kind: str, key: str, status: str) -> Conflict:
-    return Conflict(f"{kind} came too late: flow {key} is {status}")
+def _too_late(context: Context, kind: str, key: str, status: str) -> Conflict:
+    row = context.store.outcome(context.flow_id(key))
+    why = f' ("{row.cancel_reason}")' if row is not None and row.cancel_reason else ""
+    return Conflict(f"{kind} came too late: flow {key} is {status}{why}")

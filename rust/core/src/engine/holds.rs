@@ -20,7 +20,7 @@ impl Engine {
     ) -> Result<()> {
         let Some(live) = self.flows.get(&serial) else { return Err(gone()) };
         if let Some(reason) = &live.flow.holds().paused {
-            let why = if reason.is_empty() { String::new() } else { format!(" ({reason:?})") };
+            let why = if reason.is_empty() { String::new() } else { format!(" (\"{reason}\")") };
             let key = live.flow.key();
             return Err(Error::conflict(format!(
                 "flow {key} is paused already{why}; let it go on by unpause()"

@@ -94,7 +94,8 @@ impl Engine {
         let body = Body(json::object_fields(&message.body)?);
         if status.is_finished() && !message.kind.starts_with("child_") {
             let (key, status) = (live.flow.key(), status.as_str());
-            let why = live.flow.cancel_reason().map_or(String::new(), |reason| format!(" ({reason:?})"));
+            let reason = live.flow.cancel_reason().filter(|reason| !reason.is_empty());
+            let why = reason.map_or(String::new(), |reason| format!(" (\"{reason}\")"));
             return Err(Error::conflict(format!(
                 "{} came too late: flow {key} is {status}{why}",
                 message.kind
