@@ -658,9 +658,10 @@ fn check_start(db: &Database, seed: u64, replica: i64, step: &StepIn) {
     assert!(live.crashes == 0 || found.is_started, "seed {seed}: an unguarded start after a crash");
     assert!(found.is_runnable(), "seed {seed}: a breakpoint holds step {}", step.step);
     // Somebody is just letting it go, and will hear so with the commit.
-    let letters = db.inbox.get(&db.flows[&id].about.root).into_iter().flatten();
-    let is_let_go =
-        letters.filter(|letter| letter.verdict.is_none()).any(|letter| letter.kind != "child_result");
+    let root = db.flows[&id].about.root;
+    let letters = [root, id].into_iter().flat_map(|flow| db.inbox.get(&flow)).flatten();
+    let mut unread = letters.filter(|letter| letter.verdict.is_none());
+    let is_let_go = unread.any(|letter| !letter.kind.starts_with("child_"));
     let may_start = found.is_started || is_let_go;
     assert!(!flow.is_paused() || may_start, "seed {seed}: the flow is paused");
     assert!(!flow.breaks_before(found) || may_start, "seed {seed}: a breakpoint was passed");
