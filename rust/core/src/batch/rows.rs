@@ -252,6 +252,11 @@ pub enum After {
         /// The step.
         step: u64,
     },
+    /// The step may run again after a pause or a breakpoint, unless it did something since that is not committed yet.
+    OfferAgain {
+        /// The step.
+        step: u64,
+    },
     /// The event is safe.
     Committed {
         /// Its order number.
