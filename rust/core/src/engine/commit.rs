@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashSet;
 
-use super::{Engine, Live, Serial};
+use super::{Engine, Serial};
 use crate::batch::{After, Batch, Building, Op};
 use crate::ids::FlowId;
 
@@ -102,7 +102,7 @@ impl Engine {
 
     fn put_back(&mut self, late: Batch, now_ms: i64) {
         for item in &late.items {
-            if matches!(item.op, Op::Stop(_) | Op::Release { .. }) {
+            if matches!(item.op, Op::Stop(_) | Op::Lapse | Op::Release { .. }) {
                 self.report.mail.push(item.flow);
             }
             if matches!(item.op, Op::Release { .. }) {
@@ -151,13 +151,7 @@ impl Engine {
         let Some(serial) = self.index.get(flow).copied() else { return };
         match after {
             After::Offer { step } => self.offer(serial, step, now_ms),
-            After::OfferAgain { step } => {
-                let is_under_way =
-                    |live: &Live| live.kept.iter().any(|kept| kept.step == step && kept.ord > live.committed);
-                if !self.flows.get(&serial).is_some_and(is_under_way) {
-                    self.offer(serial, step, now_ms);
-                }
-            }
+            After::OfferAgain { step } => self.offer_again(serial, step, now_ms),
             After::Committed { ord } => {
                 if let Some(live) = self.flows.get_mut(&serial) {
                     live.committed = live.committed.max(ord);

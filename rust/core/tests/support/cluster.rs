@@ -400,6 +400,7 @@ impl Cluster {
     }
 
     fn tick(&mut self, at: usize) {
+        self.replicas[at].engine.set_steady(self.now_ms);
         self.replicas[at].engine.tick(self.now_ms);
         for late in self.replicas[at].engine.overdue() {
             if self.rng.chance(50) {
@@ -659,9 +660,10 @@ fn check_start(db: &Database, seed: u64, replica: i64, step: &StepIn) {
     assert!(found.is_runnable(), "seed {seed}: a breakpoint holds step {}", step.step);
     // Somebody is just letting it go, and will hear so with the commit.
     let root = db.flows[&id].about.root;
-    let letters = [root, id].into_iter().flat_map(|flow| db.inbox.get(&flow)).flatten();
-    let mut unread = letters.filter(|letter| letter.verdict.is_none());
-    let is_let_go = unread.any(|letter| !letter.kind.starts_with("child_"));
+    let mut letters = db.inbox.iter().filter(|(flow, _)| db.flows[*flow].about.root == root);
+    let is_let_go = letters.any(|(_, letters)| {
+        letters.iter().any(|letter| letter.verdict.is_none() && !letter.kind.starts_with("child_"))
+    });
     let may_start = found.is_started || is_let_go;
     assert!(!flow.is_paused() || may_start, "seed {seed}: the flow is paused");
     assert!(!flow.breaks_before(found) || may_start, "seed {seed}: a breakpoint was passed");
