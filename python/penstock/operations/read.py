@@ -77,10 +77,10 @@ def step(context: Context, step_key: str) -> StepInfo:
     try:
         row, told = _replay(context, context.key_of(flow_id), number)
     except NotFound:
-        raise _unknown_step(step_key) from None
+        raise unknown_step(step_key) from None
     found = next((step for step in told["steps"] if step["number"] == number), None)
     if found is None:
-        raise _unknown_step(step_key)
+        raise unknown_step(step_key)
     return _step_info(context, row.flow_id, found)
 
 
@@ -213,5 +213,6 @@ def open_interrupt(context: Context, row: InterruptRow) -> OpenInterrupt:
     )
 
 
-def _unknown_step(step_key: str) -> NotFound:
+def unknown_step(step_key: str) -> NotFound:
+    """The refusal of a step key that names nothing."""
     return NotFound(f"no step has the key {step_key!r}; step keys stand in history()")

@@ -102,7 +102,7 @@ impl Engine {
 
     fn put_back(&mut self, late: Batch, now_ms: i64) {
         for item in &late.items {
-            if matches!(item.op, Op::Stop(_) | Op::Release { .. }) {
+            if matches!(item.op, Op::Stop(_) | Op::Lapse | Op::Release { .. }) {
                 self.report.mail.push(item.flow);
             }
             if matches!(item.op, Op::Release { .. }) {

@@ -168,7 +168,8 @@ impl Engine {
             | Control::StartAt { .. }
             | Control::Signal { .. }
             | Control::ChildStarted { .. }
-            | Control::ChildState { .. } => {}
+            | Control::ChildState { .. }
+            | Control::Rewind(_) => {}
         }
     }
 

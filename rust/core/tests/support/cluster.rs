@@ -400,6 +400,7 @@ impl Cluster {
     }
 
     fn tick(&mut self, at: usize) {
+        self.replicas[at].engine.set_steady(self.now_ms);
         self.replicas[at].engine.tick(self.now_ms);
         for late in self.replicas[at].engine.overdue() {
             if self.rng.chance(50) {
