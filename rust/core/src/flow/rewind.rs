@@ -370,7 +370,10 @@ fn go_back(origin: &Origin, effective: &Effective<'_>, steps: &[u64], wish: &Wis
                 "step {key}/{step} cannot run again while the failure of step {failed} stands, which closes its \
                  fan-out; rewind that step, or recover the flow"
             ),
-            None => format!("step {key}/{step} is no part of the flow any more: a rewind left it behind"),
+            None if steps.contains(step) => {
+                format!("step {key}/{step} is no part of the flow any more: a rewind left it behind")
+            }
+            None => format!("step {key}/{step} does not wait for that child any more: it was run again since"),
         }));
     }
     for (step, child) in &wish.reopen {
