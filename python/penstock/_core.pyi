@@ -499,21 +499,22 @@ class Core:
         """Return what `frames` would send without handing out steps: answers to `WorkerCodec.fetch`, cancels."""
 
     def tick(self, now_ms: int) -> list[_Overdue]:
-        """Fire the timers that are due.
+        """Fire the timers that are due. Time budgets go by a clock that nobody sets, not by `now_ms`.
 
         Returns:
             The attempts that did not end in time after they were told to. End their worker and say so with `worker_gone`, or
             put another thread in the place of each and say so with `give_up`; until then they come again.
         """
 
-    def next_due(self) -> int | None:
-        """Return the instant of the next timer, after `frames`, which may set one; None when there is none."""
+    def next_due(self) -> tuple[int | None, int | None]:
+        """Say what is due next, after `frames`, which may bring it nearer.
+
+        Returns:
+            The instant of the next timer, and the milliseconds until a time budget may be over; None for none.
+        """
 
     def give_up(self, worker: int, dispatch: int, now_ms: int) -> None:
         """Fail an attempt that does not end; its place in the worker is free."""
-
-    def shift_clock(self, by_ms: int) -> None:
-        """Say that the clock behind `now_ms` was set, so that no attempt has run longer or shorter for it."""
 
     def take_batch(self) -> Batch | None:
         """Take what waits to be written, up to the limits of one batch; None when nothing does.

@@ -276,6 +276,8 @@ pub struct Engine {
     ticket: u64,
     pace: pace::Pace,
     overdue: Vec<Overdue>,
+    /// The clock of time budgets.
+    steady_ms: i64,
     report: Report,
     /// Unknown workflows of children are the host's to find.
     asks_for_graphs: bool,
@@ -315,6 +317,7 @@ impl Engine {
             ticket: 0,
             pace: pace::Pace::default(),
             overdue: Vec::new(),
+            steady_ms: 0,
             report: Report::default(),
             asks_for_graphs: false,
             wanted: Vec::new(),

@@ -259,6 +259,11 @@ pub enum After {
         /// The step.
         step: u64,
     },
+    /// The step may run, unless it has since.
+    OfferAgain {
+        /// The step.
+        step: u64,
+    },
     /// The event is safe.
     Committed {
         /// Its order number.

@@ -151,6 +151,7 @@ impl Engine {
         let Some(serial) = self.index.get(flow).copied() else { return };
         match after {
             After::Offer { step } => self.offer(serial, step, now_ms),
+            After::OfferAgain { step } => self.offer_again(serial, step, now_ms),
             After::Committed { ord } => {
                 if let Some(live) = self.flows.get_mut(&serial) {
                     live.committed = live.committed.max(ord);

@@ -183,20 +183,17 @@ impl Flow {
         match control {
             Control::Cancel { reason } => self.apply_cancel(reason, effects),
             Control::Pause { reason } => {
-                let holds = Holds { paused: Some(reason.clone()), ..self.holds.clone() };
-                self.hold_so(holds, effects);
+                self.holds.paused = Some(reason.clone());
             }
-            Control::Unpause => self.hold_so(Holds { paused: None, ..self.holds.clone() }, effects),
+            Control::Unpause => self.holds.paused = None,
             Control::StartAt { at } => self.live(1)?.not_before = *at,
-            Control::Inherit { holds } => self.hold_so(holds.clone(), effects),
+            Control::Inherit { holds } => self.holds = holds.clone(),
             Control::BreakBefore { node, on } => {
-                let mut holds = self.holds.clone();
                 if *on {
-                    holds.breaks.insert(node.clone());
+                    self.holds.breaks.insert(node.clone());
                 } else {
-                    holds.breaks.remove(node);
+                    self.holds.breaks.remove(node);
                 }
-                self.hold_so(holds, effects);
             }
             Control::Break { id } => self.apply_break(event.step, *id)?,
             Control::ResumeBreak { overrides, .. } => {

@@ -167,18 +167,6 @@ impl Flow {
         held
     }
 
-    /// Is held so from now on. Steps for which that may change something are to be looked at again.
-    pub(super) fn hold_so(&mut self, holds: Holds, effects: &mut Effects) {
-        let before = std::mem::replace(&mut self.holds, holds);
-        let is_let_go = before.paused.is_some() && self.holds.paused.is_none();
-        let has_more = !self.holds.breaks.is_subset(&before.breaks);
-        let is_concerned =
-            |step: &&Step| step.is_runnable() && (is_let_go || (has_more && self.breaks_before(step)));
-        let mut again: Vec<u64> = self.steps.values().filter(is_concerned).map(|step| step.number).collect();
-        again.sort_unstable();
-        effects.ready.extend(again);
-    }
-
     pub(super) fn apply_break(&mut self, number: u64, id: FlowId) -> Result<()> {
         let step = self.live(number)?;
         if step.hold != Hold::None {
