@@ -472,6 +472,7 @@ impl Flow {
         let is_anew = |number: &u64| {
             rewind.steps.contains(number) || rewind.reopened.iter().any(|(step, _)| step == number)
         };
+        let live: FxHashSet<u64> = old.keys().copied().collect();
         let known: FxHashSet<u64> = old.keys().copied().filter(|number| !is_anew(number)).collect();
         let mut dropped: Vec<Step> = old
             .into_values()
@@ -489,7 +490,9 @@ impl Flow {
             self.steps.values().filter(|step| !known.contains(&step.number)).collect();
         fresh.sort_unstable_by_key(|step| step.number);
         for step in fresh {
-            if step.is_parked() {
+            if step.is_parked() && live.contains(&step.number) {
+                effects.waiting_again.push(step.number);
+            } else if step.is_parked() {
                 effects.revived.push(step.number);
             } else {
                 effects.ready.push(step.number);
