@@ -141,6 +141,9 @@ impl Engine {
             EventBody::Resolved { call, .. } => self.close_call(serial, event.step, *call, group),
             EventBody::Control(control) => {
                 self.revived(serial, &effects.revived, group, now_ms);
+                for step in &effects.waiting_again {
+                    self.arm_calls(serial, *step);
+                }
                 self.hold(serial, event.step, control, group, now_ms);
             }
             _ => {}
@@ -154,6 +157,8 @@ impl Engine {
             // A message that waits for the journal may make it go on.
             if live.history.is_none() {
                 self.stop(serial, group, now_ms);
+            } else {
+                group.after(live.about.id, After::Settle);
             }
         } else {
             self.tell_status(serial, group, now_ms);
