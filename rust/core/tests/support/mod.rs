@@ -4,7 +4,10 @@
 pub mod blocks;
 pub mod cluster;
 pub mod database;
-pub mod naive;
+pub mod fold;
+pub mod record;
+pub mod reference;
+pub mod rig;
 pub mod rng;
 pub mod tasks;
 
