@@ -230,7 +230,7 @@ fn snapshot_of(flow: &Flow) -> Event {
 
 fn habits(rng: &mut Rng) -> Habits {
     let [park, retry, delay] = [(); 3].map(|()| *rng.pick(&[0, 20]));
-    Habits { fail: *rng.pick(&[0, 5, 30]), park, retry, delay, err: *rng.pick(&[0, 3]), wild: false }
+    Habits { fail: *rng.pick(&[0, 5, 30]), park, retry, delay, err: 0, wild: false }
 }
 
 /// An answered call as a task sees it.
