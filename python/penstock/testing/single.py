@@ -152,7 +152,6 @@ class _Bench:
 
     def _run_once(self) -> tuple[int, str, dict[str, Any]]:
         answered = [call["record"] for call in self._calls if not call["is_open"]]
-        now = self._now()
         flow = Flow(
             Attempt(
                 kind=WorkerCodec.STEP,
@@ -162,7 +161,7 @@ class _Bench:
                 step=1,
                 created_at_ms=self._start,
                 step_created_at_ms=self._start,
-                deadline_ms=now + self._budget_ms,
+                budget_ms=self._budget_ms,
                 flow_key="0-test",
                 node=self._node,
                 task=self._name,
