@@ -10,7 +10,7 @@ use std::sync::Arc;
 use penstock_core::engine::input_state;
 use penstock_core::flow::event::Control;
 use penstock_core::flow::{
-    Call, CallError, CallKind, Context, Event, EventBody, Flow, Status, TaskError, TaskResult,
+    Call, CallError, CallKind, Context, Event, EventBody, Flow, TaskError, TaskResult,
 };
 use penstock_core::graph::Graph;
 use penstock_core::ids::FlowId;

@@ -148,6 +148,8 @@ impl Database {
                     self.breakpoints.insert(row.id);
                 }
             }
+            // What is told to subscribers is no part of any flow.
+            Op::Outbox { .. } => {}
             Op::CloseInterrupt { id } => {
                 assert!(self.interrupts.remove(id).is_some(), "seed {seed}: closed what was not open");
             }
@@ -272,7 +274,7 @@ fn pass_of(op: &Op) -> usize {
         Op::CloseInterrupt { .. } => 4,
         Op::Stop(_) | Op::Release { .. } => 5,
         Op::Status { .. } => 6,
-        Op::Message { .. } => 7,
+        Op::Message { .. } | Op::Outbox { .. } => 7,
         Op::Verdict { .. } => 8,
     }
 }

@@ -15,10 +15,6 @@ pub fn merge(into: &mut Value, newer: &Value) {
             _ => Map::new(),
         };
         for (field, value) in fields {
-            // A contribution of nothing is no change.
-            if member == "set" && value.is_null() && REDUCED.contains(&field.as_str()) {
-                continue;
-            }
             for other in ["set", "overwrite", "del"] {
                 if let Some(Value::Object(fields)) = into.get_mut(other) {
                     fields.remove(&field);
@@ -65,6 +61,9 @@ fn reduce(field: &str, base: &Value, part: &Value) -> Value {
         Value::Array(items) => items.clone(),
         other => vec![other.clone()],
     };
+    if part.is_null() && REDUCED.contains(&field) {
+        return base.clone();
+    }
     let [a, b] = [base.as_i64(), part.as_i64()];
     match field {
         "n" => json!(a.unwrap_or(0) + b.unwrap()),

@@ -169,6 +169,7 @@ impl Rig {
             notify: None,
             delete_on_completion: false,
             created_at: self.now_ms,
+            first: Vec::new(),
         };
         self.labels.insert(id, String::new());
         self.engine.create(flow).unwrap();
@@ -230,7 +231,8 @@ impl Rig {
             return;
         }
         let wakes = self.db.live.values().filter(|row| row.owner.is_none()).filter_map(|row| row.wake_at);
-        let due = self.engine.tick(self.now_ms).into_iter().chain(wakes).min();
+        self.engine.tick(self.now_ms);
+        let due = self.engine.next_due().into_iter().chain(wakes).min();
         if let Some(due) = due {
             self.now_ms = self.now_ms.max(due);
             self.engine.tick(self.now_ms);
