@@ -54,7 +54,7 @@ fn check(seed: u64, chaos: Chaos, met: &mut Met) {
     root["depth"] = json!(0);
     let mut reference = Reference::new(seed, habits, &programs, &record);
     reference.flow("", 0, &root);
-    reference.finish();
+    reference.witness.finish();
     met.note("crash", rig.crashes);
     met.note("child", record.flows.len() - 1);
     met.note(record.flows[""].status.clone(), 1);

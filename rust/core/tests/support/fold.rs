@@ -1,6 +1,8 @@
-//! Reducers as the rules say them, for the reference: one change at a time, on plain JSON.
+//! State as the rules say it, for the reference: one change at a time, on plain JSON.
 
 use serde_json::{json, Map, Value};
+
+use super::blocks::{Branch, Way};
 
 const REDUCED: [&str; 9] = ["n", "l", "u", "t", "s", "p", "q", "c", "m"];
 
@@ -89,4 +91,36 @@ fn reduce(field: &str, base: &Value, part: &Value) -> Value {
         }
         _ => part.clone(),
     }
+}
+
+/// The private fields of each branch that an edge starts.
+pub fn starts(branch: &Branch, state: &Value) -> Vec<Map<String, Value>> {
+    let (over, bind) = match &branch.way {
+        Way::Plain => return vec![Map::new()],
+        Way::When(test) => return test.holds(state).unwrap_or(false).then(Map::new).into_iter().collect(),
+        Way::Each(over, bind) => (over, bind),
+    };
+    let elements = state[*over].as_array().cloned().unwrap_or_default();
+    let count = elements.len();
+    let binds = |(index, element): (usize, Value)| {
+        let own = [(format!("{bind}_index"), json!(index)), (format!("{bind}_count"), json!(count))];
+        let element = (!element.is_null()).then(|| (bind.clone(), element));
+        Map::from_iter(own.into_iter().chain(element))
+    };
+    elements.into_iter().enumerate().map(binds).collect()
+}
+
+/// Changes without the fields that were private to the branches.
+pub fn without(mut changes: Value, branches: &[Branch]) -> Value {
+    for branch in branches {
+        let Way::Each(_, bind) = &branch.way else { continue };
+        for name in [bind.clone(), format!("{bind}_index"), format!("{bind}_count")] {
+            for member in ["set", "overwrite"] {
+                if let Some(Value::Object(fields)) = changes.get_mut(member) {
+                    fields.remove(&name);
+                }
+            }
+        }
+    }
+    changes
 }

@@ -3,16 +3,16 @@
 
 use std::collections::HashMap;
 
-use penstock_core::flow::{Event, EventBody};
-use serde_json::{json, Map, Value};
+use serde_json::{json, Value};
 
-use super::blocks::{Block, Branch, Cohort, OnError, Policy, Way};
-use super::fold::{fits, fold, merge};
-use super::record::{plain, words, Ran, Record};
+use super::blocks::{Block, Branch, Cohort, OnError, Policy, Task, Way};
+use super::fold::{fits, fold, merge, starts, without};
+use super::record::Record;
 use super::tasks::{act, Act, Goto, Habits, Place};
+use super::witness::{CallOf, Witness};
 
 /// Why a branch does not go on.
-pub enum End {
+enum End {
     /// The trunk is over before its last node.
     Over,
     Failed(String),
@@ -27,14 +27,20 @@ const CAUGHT: usize = 1_000;
 const OVER: usize = 1_001;
 const AGAIN: usize = 1_002;
 
+type Route<'a> = &'a dyn Fn(&Value, u64, Goto) -> Result<usize, &'static str>;
+
+/// What an author gave a node beside its edges.
+#[derive(Clone, Copy, Default)]
+struct Has {
+    retries: bool,
+    caught: bool,
+}
+
 pub struct Reference<'c> {
-    pub seed: u64,
-    pub habits: Habits,
-    pub programs: &'c [Block],
-    pub record: &'c Record,
+    habits: Habits,
+    programs: &'c [Block],
+    pub witness: Witness<'c>,
     visits: HashMap<String, u64>,
-    /// How many events of each flow were accounted for.
-    used: HashMap<String, usize>,
 }
 
 #[derive(Clone)]
@@ -48,123 +54,54 @@ struct Token {
     not_before: i64,
     /// Its newest event, an unfinished step's too.
     last: u64,
-    is_trunk: bool,
 }
 
-struct CallOf {
-    asked: Value,
-    label: String,
-    at: i64,
-    answer: Option<Value>,
+impl Token {
+    fn is_trunk(&self) -> bool {
+        self.flow == self.path
+    }
+
+    fn fold(&mut self, changes: Value) {
+        self.state = fold(&self.state, &changes);
+        self.log.push(changes);
+    }
 }
 
 impl<'c> Reference<'c> {
     pub fn new(seed: u64, habits: Habits, programs: &'c [Block], record: &'c Record) -> Self {
-        Self { seed, habits, programs, record, visits: HashMap::new(), used: HashMap::new() }
+        Self { habits, programs, witness: Witness::new(seed, record), visits: HashMap::new() }
     }
 
-    fn wrong(&self, what: &str) -> ! {
-        panic!("seed {}: {what}", self.seed)
-    }
-
-    /// Follows a flow and all its children, and compares; gives the end of the flow as its parent's call sees it.
+    /// Follows a flow and all its children; gives its end as its parent's call sees it.
     pub fn flow(&mut self, label: &str, program: usize, input: &Value) -> Option<Value> {
-        let Some(real) = self.record.flows.get(label) else {
-            self.wrong(&format!("{label:?} was never started"))
-        };
-        let mut token = Token {
-            flow: label.to_owned(),
-            path: label.to_owned(),
-            state: input.clone(),
-            log: Vec::new(),
-            ord: 0,
-            not_before: 0,
-            last: 0,
-            is_trunk: true,
-        };
+        let [flow, path] = [(); 2].map(|()| label.to_owned());
+        let mut token =
+            Token { flow, path, state: input.clone(), log: Vec::new(), ord: 0, not_before: 0, last: 0 };
         let (status, error) = match self.block(&self.programs[program], &mut token) {
             Ok(()) | Err(End::Over) => ("completed", None),
             Err(End::Failed(code)) => ("failed", Some(code)),
-            Err(End::Cut) if real.cancelled.is_some_and(|ord| ord > token.last) => ("cancelled", None),
-            Err(End::Cut) => ("stopped for no reason", None),
+            Err(End::Cut) => ("cancelled", None),
         };
-        let told = (real.status.as_str(), &real.error, &real.state);
-        assert_eq!(told, (status, &error, &token.state), "seed {}: flow {label:?}", self.seed);
-        let used = self.used.get(label).copied().unwrap_or(0);
-        assert_eq!(
-            used, real.events,
-            "seed {}: flow {label:?} has events that nothing accounts for",
-            self.seed
-        );
+        self.witness.flow(label, status, error.as_ref(), &token.state, token.last);
         match (status, error) {
             ("completed", _) => Some(json!({"answer": token.state})),
-            (_, Some(code)) => Some(json!({ "error": code })),
-            _ => None,
+            (_, error) => error.map(|code| json!({ "error": code })),
         }
-    }
-
-    /// What must hold when the root was followed: no flow is left over.
-    pub fn finish(&self) {
-        let left =
-            self.record.flows.iter().find(|(label, flow)| flow.events > 0 && !self.used.contains_key(*label));
-        assert!(
-            left.is_none(),
-            "seed {}: nothing called the flow {:?}",
-            self.seed,
-            left.map(|(label, _)| label)
-        );
     }
 
     fn block(&mut self, block: &Block, token: &mut Token) -> Gone {
         match block {
             Block::Sequence(blocks) => blocks.iter().try_for_each(|block| self.block(block, token)),
-            Block::Task(task) => loop {
-                let gotos: Vec<usize> = [(task.loops, AGAIN), (task.jumps, 0)]
-                    .iter()
-                    .filter_map(|(has, way)| has.then_some(*way))
-                    .collect();
-                let is_trunk = token.is_trunk;
-                let is_caught = !matches!(task.on_error, OnError::Nowhere);
-                let way =
-                    self.step(
-                        &task.node,
-                        task.retries,
-                        is_caught,
-                        token,
-                        &|state, visit, goto| match goto {
-                            Goto::Astray => Err("unknown_goto"),
-                            Goto::Yes if !gotos.is_empty() => Ok(gotos[visit as usize % gotos.len()]),
-                            _ => match task.when.map_or(Some(true), |test| test.holds(state)) {
-                                None => Err("condition"),
-                                Some(true) => Ok(0),
-                                Some(false) if is_trunk => Ok(OVER),
-                                Some(false) => Err("no_match"),
-                            },
-                        },
-                    )?;
-                match (way, &task.on_error) {
-                    (AGAIN, _) => {}
-                    (OVER, _) => return Err(End::Over),
-                    (CAUGHT, OnError::Handler(handler)) => return self.plain_step(handler, token),
-                    _ => return Ok(()),
-                }
-            },
+            Block::Task(task) => self.task(task, token),
             Block::Loop { body, node } => loop {
                 self.block(body, token)?;
-                let way = self.step(node, false, false, token, &|_, _, goto| match goto {
-                    Goto::Astray => Err("unknown_goto"),
-                    Goto::Yes => Ok(AGAIN),
-                    Goto::No => Ok(0),
-                })?;
-                if way != AGAIN {
+                let route = |_: &Value, _, goto| Ok(if goto == Goto::Yes { AGAIN } else { 0 });
+                if self.step(node, Has::default(), token, &route)? != AGAIN {
                     return Ok(());
                 }
             },
             Block::Switch { node, arms, default } => {
-                let way = self.step(node, false, false, token, &|state, _, goto| {
-                    if goto == Goto::Astray {
-                        return Err("unknown_goto");
-                    }
+                let way = self.step(node, Has::default(), token, &|state, _, _| {
                     for (at, (test, _)) in arms.iter().enumerate() {
                         if test.holds(state).ok_or("condition")? {
                             return Ok(at);
@@ -172,302 +109,214 @@ impl<'c> Reference<'c> {
                     }
                     default.as_ref().map(|_| arms.len()).ok_or("no_match")
                 })?;
-                let body = arms
-                    .get(way)
-                    .map_or(default.as_ref().and_then(|body| body.as_deref()), |arm| arm.1.as_ref());
+                let default = default.as_ref().and_then(|body| body.as_deref());
+                let body = arms.get(way).map_or(default, |(_, body)| body.as_ref());
                 body.map_or(Ok(()), |body| self.block(body, token))
             }
             Block::Cohort(cohort) => self.cohort(cohort, token),
         }
     }
 
+    fn task(&mut self, task: &Task, token: &mut Token) -> Gone {
+        let gotos: Vec<usize> =
+            [task.loops.then_some(AGAIN), task.jumps.then_some(0)].into_iter().flatten().collect();
+        let is_trunk = token.is_trunk();
+        let has = Has { retries: task.retries, caught: !matches!(task.on_error, OnError::Nowhere) };
+        loop {
+            let way = self.step(&task.node, has, token, &|state, visit, goto| {
+                if goto == Goto::Yes && !gotos.is_empty() {
+                    return Ok(gotos[visit as usize % gotos.len()]);
+                }
+                match task.when.map_or(Some(true), |test| test.holds(state)) {
+                    None => Err("condition"),
+                    Some(true) => Ok(0),
+                    Some(false) => is_trunk.then_some(OVER).ok_or("no_match"),
+                }
+            })?;
+            match (way, &task.on_error) {
+                (AGAIN, _) => {}
+                (OVER, _) => return Err(End::Over),
+                (CAUGHT, OnError::Handler(handler)) => return self.plain_step(handler, token),
+                _ => return Ok(()),
+            }
+        }
+    }
+
     fn plain_step(&mut self, node: &str, token: &mut Token) -> Gone {
-        let straight = |_: &Value, _, goto| if goto == Goto::Astray { Err("unknown_goto") } else { Ok(0) };
-        self.step(node, false, false, token, &straight).map(|_| ())
+        self.step(node, Has::default(), token, &|_, _, _| Ok(0)).map(|_| ())
     }
 
     /// Follows one step through its attempts; gives the way it went.
-    fn step(
-        &mut self,
-        node: &str,
-        retries: bool,
-        is_caught: bool,
-        token: &mut Token,
-        route: &dyn Fn(&Value, u64, Goto) -> Result<usize, &'static str>,
-    ) -> Result<usize, End> {
+    fn step(&mut self, node: &str, has: Has, token: &mut Token, route: Route<'_>) -> Result<usize, End> {
         let count = self.visits.entry(format!("{} {node}", token.path)).or_default();
         let visit = std::mem::replace(count, *count + 1);
         let mut place = Place { path: token.path.clone(), node: node.to_owned(), visit, tries: 0 };
-        let at = words(&place);
-        let nothing = Ran::default();
-        let ran = self.record.steps.get(&at).unwrap_or(&nothing);
-        let mut events = ran.events.iter();
-        let (mut recorded, mut calls, mut attempt, mut losses) = (json!({}), Vec::<CallOf>::new(), 0, 0);
+        let mut story = self.witness.story(&token.flow, &place);
+        let (mut recorded, mut calls, mut attempt) = (json!({}), Vec::<CallOf>::new(), 0);
         let mut not_before = token.not_before;
         loop {
-            let Some(event) = self.take(&mut events, token) else { return Err(End::Cut) };
-            if let EventBody::Lost { alone, .. } = event.body {
-                losses += u32::from(alone);
-                continue;
-            }
-            for seen in ran.seen.iter().filter(|seen| seen.tries == place.tries) {
-                assert_eq!(seen.view, token.state, "seed {}: the view of {at}", self.seed);
-                assert!(
-                    seen.at >= not_before,
-                    "seed {}: {at} began at {}, not {not_before}",
-                    self.seed,
-                    seen.at
-                );
-            }
+            let (event, is_poison) = self.witness.attempt(&mut story, &mut token.last).ok_or(End::Cut)?;
+            self.witness.saw(&story, place.tries, &token.state, not_before);
             let answers: Vec<Value> = calls.iter().filter_map(|call| call.answer.clone()).collect();
-            let is_poison =
-                matches!(&event.body, EventBody::Failed { error, .. } if error.error.code == "poison");
-            let done = if is_poison && losses >= 2 {
+            let deed = if is_poison {
                 Act::Failed { meta: json!({"code": "poison", "class": "permanent"}) }
             } else {
-                act(self.seed, self.habits, &place, &token.state, &answers)
+                act(self.witness.seed, self.habits, &place, &token.state, &answers)
             };
             place.tries += 1;
-            let (code, class, wait, data) = match done {
-                Act::Parked { changes, calls: new } => {
-                    self.expect(event, "parked", &at);
+            let error = match deed {
+                Act::Parked { changes, calls: asked } => {
+                    self.witness.expect(event, "parked", &story);
                     merge(&mut recorded, &changes);
-                    let label = |asked: usize| format!("{at}.{}.{asked}>", place.tries - 1);
-                    calls.extend(new.into_iter().enumerate().map(|(number, asked)| CallOf {
-                        asked,
-                        label: label(number),
-                        at: event.at,
-                        answer: None,
-                    }));
-                    self.answer_all(&mut calls, &mut events, token)?;
+                    for (number, asked) in asked.into_iter().enumerate() {
+                        let label = format!("{}.{}.{number}>", story.words, place.tries - 1);
+                        let told = self.told(&asked, &label);
+                        calls.push(CallOf { asked, at: event.at, told, answer: None });
+                    }
+                    self.witness.answers(&mut story, &mut calls, &mut token.last).ok_or(End::Cut)?;
                     not_before = 0;
                     continue;
                 }
                 Act::Retry { changes, delay_ms } => {
-                    self.expect(event, "retry", &at);
+                    self.witness.expect(event, "retry", &story);
                     merge(&mut recorded, &changes);
                     (attempt, not_before) = (attempt + 1, event.at + delay_ms as i64);
-                    calls.retain(|call| call.answer.as_ref().unwrap().get("answer").is_some());
+                    calls.retain(CallOf::is_kept);
                     continue;
                 }
                 Act::Done { changes, goto, delay_ms } => {
                     let mut all = recorded.clone();
                     merge(&mut all, &changes);
-                    let after = if fits(&all) { Ok(fold(&token.state, &all)) } else { Err("reducer") };
-                    match after.and_then(|after| route(&after, visit, goto).map(|way| (after, way))) {
-                        Ok((after, way)) => {
-                            self.expect(event, "done", &at);
-                            token.state = after;
-                            token.log.push(all);
-                            token.ord = event.ord;
-                            token.not_before = if delay_ms > 0 { event.at + delay_ms as i64 } else { 0 };
-                            return Ok(way);
-                        }
-                        Err(code) => (code.to_owned(), "error".to_owned(), 0, Value::Null),
+                    let way = match goto {
+                        _ if !fits(&all) => Err("reducer"),
+                        Goto::Astray => Err("unknown_goto"),
+                        _ => route(&fold(&token.state, &all), visit, goto),
+                    };
+                    if let Ok(way) = way {
+                        self.witness.expect(event, "done", &story);
+                        token.fold(all);
+                        token.ord = event.ord;
+                        token.not_before = if delay_ms > 0 { event.at + delay_ms as i64 } else { 0 };
+                        return Ok(way);
                     }
+                    json!({"code": way.unwrap_err(), "class": "error", "data": null})
                 }
-                Act::Failed { meta } => {
-                    let text = |name: &str| meta[name].as_str().unwrap().to_owned();
-                    let wait = meta["retry_after_ms"].as_i64().unwrap_or(1_000);
-                    (text("code"), text("class"), wait, meta["data"].clone())
-                }
+                Act::Failed { meta } => meta,
             };
-            let is_bounce = class == "rate_limited" || class == "unavailable";
-            if is_bounce || (retries && attempt < 2 && class != "permanent") {
-                self.expect(event, "retry", &at);
-                not_before = event.at + if is_bounce { wait } else { 5 << attempt };
+            let is_bounce = error["class"] == "rate_limited" || error["class"] == "unavailable";
+            if is_bounce || (has.retries && attempt < 2 && error["class"] != "permanent") {
+                self.witness.expect(event, "retry", &story);
+                let wait =
+                    if is_bounce { error["retry_after_ms"].as_i64().unwrap_or(1_000) } else { 5 << attempt };
+                not_before = event.at + wait;
                 attempt += u32::from(!is_bounce);
-                calls.retain(|call| call.answer.as_ref().unwrap().get("answer").is_some());
+                calls.retain(CallOf::is_kept);
                 continue;
             }
-            self.expect(event, "failed", &at);
+            self.witness.expect(event, "failed", &story);
             // What earlier attempts recorded stays, unless it is what cannot be folded.
             let mut kept = if fits(&recorded) { recorded } else { json!({}) };
-            if is_caught {
-                let error = json!({"code": code, "node": node, "data": data});
-                merge(&mut kept, &json!({"overwrite": {"on_error": error}}));
+            if has.caught {
+                let seen = json!({"code": error["code"], "node": node, "data": error["data"]});
+                merge(&mut kept, &json!({"overwrite": {"on_error": seen}}));
             }
-            token.state = fold(&token.state, &kept);
-            token.log.push(kept);
+            token.fold(kept);
             (token.ord, token.not_before) = (event.ord, 0);
-            return if is_caught { Ok(CAUGHT) } else { Err(End::Failed(code)) };
+            let code = error["code"].as_str().unwrap().to_owned();
+            return if has.caught { Ok(CAUGHT) } else { Err(End::Failed(code)) };
         }
     }
 
-    fn take<'e>(&mut self, events: &mut std::slice::Iter<'e, Event>, token: &mut Token) -> Option<&'e Event> {
-        let event = events.next()?;
-        *self.used.entry(token.flow.clone()).or_default() += 1;
-        token.last = token.last.max(event.ord);
-        Some(event)
-    }
-
-    fn expect(&self, event: &Event, kind: &str, at: &str) {
-        assert_eq!(event.body.name(), kind, "seed {}: {at}: {event:?}", self.seed);
-    }
-
-    /// Takes the answers of all open calls, and follows the children.
-    fn answer_all(
-        &mut self,
-        calls: &mut [CallOf],
-        events: &mut std::slice::Iter<'_, Event>,
-        token: &mut Token,
-    ) -> Gone {
-        let mut expected = Vec::new();
-        for call in calls.iter() {
-            let program = call.asked["target"].as_str().and_then(|name| name.strip_prefix('g')?.parse().ok());
-            expected.push(match (call.asked["kind"].as_str().unwrap(), program) {
-                _ if call.answer.is_some() => None,
-                ("subgraph", Some(program)) => self.flow(&call.label, program, &call.asked["input"]),
-                ("subgraph", None) => Some(json!({"error": "not_found"})),
-                ("sleep", _) => Some(json!({"answer": null})),
-                _ => None,
-            });
+    /// What a call is answered; `None` where somebody outside decides, or a child has no end of its own.
+    fn told(&mut self, asked: &Value, label: &str) -> Option<Value> {
+        if asked["kind"] == "sleep" {
+            return Some(json!({"answer": null}));
         }
-        while calls.iter().any(|call| call.answer.is_none()) {
-            let Some(event) = self.take(events, token) else { return Err(End::Cut) };
-            let EventBody::Resolved { call, answer } = &event.body else {
-                self.wrong(&format!("{event:?} while calls are open"))
-            };
-            let found = &mut calls[*call as usize];
-            let came = match answer {
-                Ok(value) => json!({"answer": plain(serde_json::from_str(value.raw()).unwrap())}),
-                Err(error) => json!({"error": error.code}),
-            };
-            let wait = found.asked["ms"].as_i64().or(found.asked["timeout_ms"].as_i64());
-            let is_late = found.asked["kind"] == "sleep" || answer.is_err();
-            let is_due = wait.is_none_or(|wait| event.at >= found.at + wait);
-            let is_right = match &expected[*call as usize] {
-                Some(expected) => came == *expected,
-                None if found.asked["kind"] == "subgraph" => false,
-                None => answer.is_ok() || (wait.is_some() && came["error"] == "interrupt_timeout"),
-            };
-            if !is_right || (is_late && !is_due) || found.answer.is_some() {
-                self.wrong(&format!("{} was answered {came}, at {} by {event:?}", found.asked, found.at));
-            }
-            found.answer = Some(came);
+        let target = asked["target"].as_str()?;
+        match target.strip_prefix('g').and_then(|number| number.parse().ok()) {
+            Some(program) => self.flow(label, program, &asked["input"]),
+            None => Some(json!({"error": "not_found"})),
         }
-        Ok(())
     }
 
     fn cohort(&mut self, cohort: &Cohort, token: &mut Token) -> Gone {
         let visit = self.visits.get(&format!("{} {}", token.path, cohort.node)).copied().unwrap_or(0);
-        let way = self.step(&cohort.node, false, cohort.on_error, token, &|state, _, goto| {
-            let broken =
-                |branch: &Branch| matches!(&branch.way, Way::When(test) if test.holds(state).is_none());
-            match goto {
-                Goto::Astray => Err("unknown_goto"),
-                _ if cohort.branches.iter().any(broken) => Err("condition"),
-                _ => Ok(0),
-            }
-        })?;
-        let opened = token.ord;
+        let way = self.step(
+            &cohort.node,
+            Has { retries: false, caught: cohort.on_error },
+            token,
+            &|state, _, _| {
+                let broken =
+                    |branch: &Branch| matches!(&branch.way, Way::When(test) if test.holds(state).is_none());
+                if cohort.branches.iter().any(broken) {
+                    Err("condition")
+                } else {
+                    Ok(0)
+                }
+            },
+        )?;
         let mut branches: Vec<(Token, Gone)> = Vec::new();
         for branch in cohort.branches.iter().filter(|_| way != CAUGHT) {
             for binds in starts(branch, &token.state) {
                 let path = format!("{}/{}#{visit}.{}", token.path, cohort.node, branches.len());
-                let mut inner = Token { path, log: Vec::new(), is_trunk: false, ..token.clone() };
+                let mut inner = Token { path, log: Vec::new(), ..token.clone() };
                 inner.state.as_object_mut().unwrap().extend(binds);
                 let gone = branch.body.as_ref().map_or(Ok(()), |body| self.block(body, &mut inner));
                 branches.push((inner, gone));
             }
         }
-        if branches.is_empty() {
-            return cohort.join.as_ref().map_or(Ok(()), |join| self.plain_step(join, token));
-        }
+        let (size, opened) = (branches.len(), token.ord);
+        // Those that ended, in the order in which they did: a branch without a step at once.
         let mut ended: Vec<usize> =
-            (0..branches.len()).filter(|at| !matches!(branches[*at].1, Err(End::Cut))).collect();
+            (0..size).filter(|at| !matches!(branches[*at].1, Err(End::Cut))).collect();
         ended.sort_by_key(|at| branches[*at].0.ord);
-        let (mut arrived, mut failed, mut counted) = (0, Vec::new(), 0);
-        token.ord = opened;
-        let verdict = loop {
-            let next = ended.get(counted).map(|at| (*at, &branches[*at]));
-            let is_straight = next.is_some_and(|(_, (inner, _))| inner.ord == opened);
-            let verdict = decide(cohort.policy, branches.len() as u64, arrived, failed.len() as u64);
-            match next {
-                _ if verdict.is_some() && !is_straight => break verdict,
-                None => break None,
-                Some((at, (inner, gone))) => {
-                    token.ord = inner.ord;
-                    arrived += u64::from(gone.is_ok());
-                    failed.extend(gone.is_err().then_some(at));
-                    counted += 1;
-                }
+        let mut counted = ended.iter().take_while(|at| branches[**at].0.ord == opened).count();
+        let is_joined = loop {
+            let arrived = ended[..counted].iter().filter(|at| branches[**at].1.is_ok()).count();
+            let verdict = decide(cohort.policy, size as u64, arrived as u64, (counted - arrived) as u64);
+            if verdict.is_some() || counted == ended.len() {
+                break verdict;
             }
+            counted += 1;
         };
+        ended.truncate(counted);
+        let newest = ended.iter().map(|at| branches[*at].0.ord).max();
+        token.ord = newest.unwrap_or(opened);
         token.last = branches.iter().map(|(inner, _)| inner.last).max().unwrap_or(0).max(token.last);
-        if verdict.is_some() && token.last > token.ord {
-            self.wrong(&format!(
-                "event {} comes after {} was over at {}",
-                token.last, cohort.node, token.ord
-            ));
+        if is_joined.is_some() && token.last > token.ord {
+            let node = &cohort.node;
+            self.witness
+                .wrong(&format!("{node} was over at {}, and {} came after it", token.ord, token.last));
         }
-        let is_joined = verdict == Some(true);
-        let delays = ended[..counted]
-            .iter()
-            .filter(|at| branches[**at].1.is_ok())
-            .map(|at| branches[*at].0.not_before);
-        token.not_before = delays.max().unwrap_or(0);
-        let code = failed.first().and_then(|at| match &branches[*at].1 {
+        let arrived = |at: &usize| ended.contains(at) && branches[*at].1.is_ok();
+        token.not_before =
+            (0..size).filter(arrived).map(|at| branches[at].0.not_before).max().unwrap_or(token.not_before);
+        for at in (0..size).filter(|at| is_joined != Some(true) || arrived(at)) {
+            for changes in &branches[at].0.log {
+                token.fold(without(changes.clone(), &cohort.branches));
+            }
+        }
+        let failure = ended.iter().find_map(|at| match &branches[*at].1 {
             Err(End::Failed(code)) => Some(code.clone()),
             _ => None,
         });
-        for (at, (inner, gone)) in branches.into_iter().enumerate() {
-            if !is_joined || (gone.is_ok() && ended[..counted].contains(&at)) {
-                for changes in inner.log {
-                    let changes = without(changes, &cohort.branches);
-                    token.state = fold(&token.state, &changes);
-                    token.log.push(changes);
-                }
-            }
-        }
-        match verdict {
+        match is_joined {
             None => Err(End::Cut),
-            Some(false) => Err(End::Failed(code.unwrap_or_else(|| "no_match".to_owned()))),
+            Some(false) => Err(End::Failed(failure.unwrap_or_else(|| "no_match".to_owned()))),
             Some(true) => cohort.join.as_ref().map_or(Ok(()), |join| self.plain_step(join, token)),
         }
     }
 }
 
-/// Whether a cohort joins or fails; `None` while it is open.
+/// Whether a cohort joins or fails; `None` while it is open. An empty one joins.
 fn decide(policy: Policy, size: u64, arrived: u64, failed: u64) -> Option<bool> {
     let is_over = arrived + failed == size;
     match policy {
+        _ if size == 0 => Some(true),
         Policy::First(n) if arrived >= n => Some(true),
         Policy::First(n) => (size - failed < n).then_some(false),
         Policy::FailFast if failed > 0 => Some(false),
         Policy::Tolerate(n) => is_over.then_some(failed <= n),
         Policy::Drain | Policy::FailFast => is_over.then_some(failed == 0),
     }
-}
-
-/// The private fields of each branch that an edge starts.
-fn starts(branch: &Branch, state: &Value) -> Vec<Map<String, Value>> {
-    match &branch.way {
-        Way::Plain => vec![Map::new()],
-        Way::When(test) => test.holds(state).unwrap_or(false).then(Map::new).into_iter().collect(),
-        Way::Each(over, bind) => {
-            let elements = state[*over].as_array().cloned().unwrap_or_default();
-            let count = elements.len();
-            let binds = |(index, element): (usize, Value)| {
-                let own = [(format!("{bind}_index"), json!(index)), (format!("{bind}_count"), json!(count))];
-                let element = (!element.is_null()).then(|| (bind.clone(), element));
-                Map::from_iter(own.into_iter().chain(element))
-            };
-            elements.into_iter().enumerate().map(binds).collect()
-        }
-    }
-}
-
-fn without(mut changes: Value, branches: &[Branch]) -> Value {
-    for branch in branches {
-        let Way::Each(_, bind) = &branch.way else { continue };
-        for name in [bind.clone(), format!("{bind}_index"), format!("{bind}_count")] {
-            for member in ["set", "overwrite"] {
-                if let Some(fields) = changes[member].as_object_mut() {
-                    fields.remove(&name);
-                }
-            }
-        }
-    }
-    changes
 }
