@@ -14,6 +14,7 @@ from penstock.store.clock import Clock, wall_clock_ms
 from penstock.store.flows import JsonQueries
 from penstock.store.migrations import check_schema
 from penstock.store.rows import (
+    Answer,
     Created,
     FlowFilter,
     InterruptFilter,
@@ -148,9 +149,14 @@ class SqlStore(ABC):
     def list_interrupts(
         self, which: InterruptFilter, limit: int = 100, cursor: bytes | None = None
     ) -> PageOfInterrupts:
-        """Read a page of open questions, newest first."""
+        """Read a page of open questions, newest first unless asked otherwise."""
         with self._reading() as conn:
             return interrupts.list_interrupts(conn, which, min(limit, PAGE_LIMIT), cursor)
+
+    def answer_of(self, root_id: bytes, interrupt_id: bytes) -> Answer | None:
+        """Find the message that answered a question of this tree."""
+        with self._reading() as conn:
+            return interrupts.read_answer(conn, root_id, interrupt_id)
 
     def graph(self, graph_id: bytes) -> str | None:
         """Read a definition."""

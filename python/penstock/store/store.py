@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError
 from penstock.errors import Invalid
 from penstock.store.batch import Batch, Committed, Fenced
 from penstock.store.rows import (
+    Answer,
     Claimed,
     Created,
     Ended,
@@ -203,7 +204,10 @@ class Store(Protocol):
     def list_interrupts(
         self, which: InterruptFilter, limit: int = 100, cursor: bytes | None = None
     ) -> PageOfInterrupts:
-        """Read a page of at most 1 000 open questions, newest first."""
+        """Read a page of at most 1 000 open questions, newest first unless asked otherwise."""
+
+    def answer_of(self, root_id: bytes, interrupt_id: bytes) -> Answer | None:
+        """Find the message that answered a question of this tree; None when it was none, or is swept away."""
 
     def graph(self, graph_id: bytes) -> str | None:
         """Read a definition."""

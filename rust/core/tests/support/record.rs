@@ -67,7 +67,9 @@ impl Record {
         let mut record = Self::default();
         for (id, row) in &db.flows {
             let Some(label) = labels.get(id) else { continue };
-            let is_of_step = |event: &&Event| event.step > 0 && !matches!(event.body, EventBody::Started);
+            let is_of_step = |event: &&Event| {
+                event.step > 0 && !matches!(event.body, EventBody::Started | EventBody::Control(_))
+            };
             for event in row.journal.iter().filter(is_of_step) {
                 let place = places.get(&(*id, event.step));
                 let place =

@@ -232,7 +232,7 @@ impl<'c> Reference<'c> {
         if asked["kind"] == "sleep" {
             return Some(json!({"answer": null}));
         }
-        let target = asked["target"].as_str()?;
+        let target = asked["target"].as_str().filter(|_| asked["kind"] == "subgraph")?;
         match target.strip_prefix('g').and_then(|number| number.parse().ok()) {
             Some(program) => self.flow(label, program, &asked["input"]),
             None => Some(json!({"error": "not_found"})),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use penstock_core::batch::{Batch, NewFlow};
 use penstock_core::engine::{Engine, Options, Report};
-use penstock_core::flow::EventBody;
+use penstock_core::flow::{CallKind, EventBody};
 use penstock_core::graph::Graph;
 use penstock_core::ids::{hex, new_id, parse_flow_key, FlowId};
 use penstock_core::scheduler::TaskKind;
@@ -15,7 +15,7 @@ use penstock_core::wire::{FrameReader, FrameWriter, Message, Outcome, ResultOut,
 use serde_json::{json, Value};
 
 use super::blocks::{definition, input, Block};
-use super::database::Database;
+use super::database::{Database, FlowRow};
 use super::record::{words, Record, Seen};
 use super::rng::Rng;
 use super::tasks::{act, Act, Goto, Habits, Place};
@@ -63,6 +63,7 @@ pub struct Rig {
     /// How often each operation was obeyed.
     pub obeyed: BTreeMap<&'static str, usize>,
     pub crashes: usize,
+    signals: u64,
 }
 
 impl Rig {
@@ -94,6 +95,7 @@ impl Rig {
             seen: Vec::new(),
             obeyed: BTreeMap::new(),
             crashes: 0,
+            signals: 0,
         };
         rig.start_engine();
         rig
@@ -203,6 +205,9 @@ impl Rig {
             }
             _ => {}
         }
+        if self.habits.park > 0 && self.rng.chance(1) {
+            self.signal(&root, "go");
+        }
         if self.running.is_empty() || self.rng.chance(40) {
             self.go_on();
         } else {
@@ -230,6 +235,14 @@ impl Rig {
             self.db.post(&flow, "resume", answer.to_string(), self.now_ms);
             return;
         }
+        let waits = |row: &FlowRow| {
+            Some((row.about.id, row.folded.open_calls(CallKind::Signal).first()?.2.target.clone()?))
+        };
+        let waiting: Vec<(FlowId, String)> = self.db.flows.values().filter_map(waits).collect();
+        if !waiting.is_empty() && self.rng.chance(50) {
+            let (flow, name) = self.rng.pick(&waiting).clone();
+            return self.signal(&flow, &name);
+        }
         let wakes = self.db.live.values().filter(|row| row.owner.is_none()).filter_map(|row| row.wake_at);
         self.engine.tick(self.now_ms);
         let due = self.engine.next_due().into_iter().chain(wakes).min();
@@ -237,6 +250,11 @@ impl Rig {
             self.now_ms = self.now_ms.max(due);
             self.engine.tick(self.now_ms);
         }
+    }
+
+    fn signal(&mut self, flow: &FlowId, name: &str) {
+        self.signals += 1;
+        self.db.post(flow, "signal", json!({"name": name, "payload": self.signals}).to_string(), self.now_ms);
     }
 
     fn frames(&mut self) {

@@ -92,26 +92,37 @@ fn failed(rng: &mut Rng, habits: Habits, place: &Place) -> Act {
 }
 
 fn calls(rng: &mut Rng, habits: Habits, place: &Place, view: &Value) -> Vec<Value> {
-    let one = |rng: &mut Rng, at: u64| match rng.below(if habits.wild { 6 } else { 3 }) {
-        0 => {
-            json!({"kind": "interrupt", "key": format!("k{}.{at}", place.tries), "payload": {"ask": place.node},
-            "timeout_ms": 500})
-        }
-        1 => json!({"kind": "interrupt", "payload": place.node}),
-        2 => json!({"kind": "sleep", "ms": *rng.pick(&[5, 5, 20_000])}),
-        _ => {
-            let depth = view["depth"].as_u64().unwrap_or(0);
-            let target = *rng.pick(&["g0", "g1", "g2", "g1", "nobody"]);
-            if depth >= 2 {
-                return json!({"kind": "sleep", "ms": 5});
+    let node = &place.node;
+    let one = |rng: &mut Rng, number: u64| {
+        let at = place.tries * 4 + number;
+        match rng.below(if habits.wild { 10 } else { 6 }) {
+            0 => {
+                json!({"kind": "interrupt", "key": format!("k{at}"), "payload": {"ask": node}, "timeout_ms": 500})
             }
-            let mut input = super::blocks::input();
-            input["depth"] = json!(depth + 1);
-            input["n"] = json!(rng.below(9));
-            json!({"kind": "subgraph", "target": target, "input": input})
+            1 => json!({"kind": "interrupt", "payload": node, "at": at}),
+            2 => json!({"kind": "signal", "target": "go", "at": at}),
+            3 => json!({"kind": "signal", "target": node, "timeout_ms": 500, "at": at}),
+            4 if !habits.wild => {
+                json!({"kind": "subgraph", "target": "child", "input": {}, "key": format!("k{at}")})
+            }
+            5 => json!({"kind": "sleep", "ms": *rng.pick(&[5, 5, 20_000]), "at": at}),
+            _ => child(rng, view, at),
         }
     };
-    (0..=rng.below(2)).map(|at| one(rng, at)).collect()
+    (0..=rng.below(2)).map(|number| one(rng, number)).collect()
+}
+
+/// A call of one of the case's programs, no deeper than three.
+fn child(rng: &mut Rng, view: &Value, at: u64) -> Value {
+    let depth = view["depth"].as_u64().unwrap_or(0);
+    let target = *rng.pick(&["g0", "g1", "g2", "g1", "nobody"]);
+    if depth >= 2 {
+        return json!({"kind": "sleep", "ms": 5, "at": at});
+    }
+    let mut input = super::blocks::input();
+    input["depth"] = json!(depth + 1);
+    input["n"] = json!(rng.below(9));
+    json!({"kind": "subgraph", "target": target, "input": input, "at": at})
 }
 
 /// Contributions to every reducer, among them of what is seen, and plain fields set and deleted.

@@ -13,6 +13,8 @@ pub struct Witness<'r> {
     record: &'r Record,
     /// How many events of each flow were accounted for.
     used: HashMap<String, usize>,
+    /// The signals that each flow has taken, by name: the events, and the numbers of the signals.
+    signals: HashMap<String, Vec<(u64, u64)>>,
 }
 
 /// A step as the reference goes through it.
@@ -41,7 +43,7 @@ impl CallOf {
 
 impl<'r> Witness<'r> {
     pub fn new(seed: u64, record: &'r Record) -> Self {
-        Self { seed, record, used: HashMap::new() }
+        Self { seed, record, used: HashMap::new(), signals: HashMap::new() }
     }
 
     pub fn wrong(&self, what: &str) -> ! {
@@ -94,7 +96,7 @@ impl<'r> Witness<'r> {
     pub fn answers(&mut self, story: &mut Story<'r>, calls: &mut [CallOf], last: &mut u64) -> Option<()> {
         while calls.iter().any(|call| call.answer.is_none()) {
             let event = self.next(story, last)?;
-            let EventBody::Resolved { call, answer } = &event.body else {
+            let EventBody::Resolved { call, answer, .. } = &event.body else {
                 self.wrong(&format!("{event:?} while calls are open"))
             };
             let came = match answer {
@@ -112,6 +114,10 @@ impl<'r> Witness<'r> {
             };
             if !is_right || found.answer.is_some() {
                 self.wrong(&format!("{} was answered {came}, at {} by {event:?}", found.asked, found.at));
+            }
+            if let (true, Ok(payload)) = (kind == "signal", answer) {
+                let name = format!("{} {}", story.flow, found.asked["target"]);
+                self.signals.entry(name).or_default().push((event.ord, payload.raw().parse().unwrap()));
             }
             found.answer = Some(came);
         }
@@ -132,8 +138,14 @@ impl<'r> Witness<'r> {
         assert_eq!(used, real.events, "seed {}: flow {label:?} did more", self.seed);
     }
 
-    /// What must hold when the root was followed: no flow is left over.
-    pub fn finish(&self) {
+    /// What must hold when the root was followed: no flow is left over, and each signal was taken once at most, those of
+    /// one name in the order in which they were sent.
+    pub fn finish(&mut self) {
+        for (name, taken) in &mut self.signals {
+            taken.sort_unstable();
+            let is_in_turn = taken.windows(2).all(|two| two[0].1 < two[1].1);
+            assert!(is_in_turn, "seed {}: signals {name} out of turn: {taken:?}", self.seed);
+        }
         let mut flows = self.record.flows.iter();
         let left = flows.find(|(label, flow)| flow.events > 0 && !self.used.contains_key(*label));
         assert!(left.is_none(), "seed {}: nothing called {:?}", self.seed, left.map(|(label, _)| label));
