@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from sqlalchemy.engine import make_url
@@ -13,6 +14,7 @@ from sqlalchemy.exc import ArgumentError
 from penstock.app import App
 from penstock.errors import Invalid
 from penstock.operations.context import Context
+from penstock.operations.notify import tell_stopped
 from penstock.operations.port import EnginePort
 from penstock.options import INT32, MAX_KEY_BYTES, Duration, check_names, check_text, duration_ms
 from penstock.runtime.loop import AnyPool, PoolMaker
@@ -190,7 +192,19 @@ def begin(settings: Settings) -> tuple[Replica, Context]:
         },
         make_pool=settings.pool_maker(),
         now=settings.clock,
+        retain_ms=settings.retain_ms,
     )
+    context = Context(
+        shard=SHARD,
+        store=replica.store,
+        waiters=replica.waiters,
+        port=EnginePort(replica, settings.loader),
+        default_priority=settings.default_priority,
+        time_budget_ms=settings.time_budget_ms,
+        url=settings.shown_url,
+    )
+    if settings.on_flow_stopped is not None:
+        replica.subscribe(partial(tell_stopped, context, settings.on_flow_stopped))
     try:
         for definition in definitions.values():
             replica.core.add_graph(definition)
@@ -202,14 +216,6 @@ def begin(settings: Settings) -> tuple[Replica, Context]:
     except BaseException:
         replica.stop(_GIVE_UP_S)
         raise
-    context = Context(
-        shard=SHARD,
-        store=replica.store,
-        waiters=replica.waiters,
-        port=EnginePort(replica, settings.loader),
-        default_priority=settings.default_priority,
-        time_budget_ms=settings.time_budget_ms,
-    )
     return replica, context
 
 

@@ -24,8 +24,8 @@ def run(
     """Create a flow and wait for it."""
     deadline = Deadline(seconds(timeout))
     asked = read_options(options)
-    if asked.idempotency_key is not None:
-        key = yield from create(context, workflow, state, options)
+    if asked.idempotency_key is not None or asked.business_key is not None:
+        key = yield from create(context, workflow, state, None, options)
         return (yield from _wait(context, key, deadline, timeout))
     graph_id = resolve(context, workflow, asked)
     row = make_row(context, workflow, graph_id, state, asked)

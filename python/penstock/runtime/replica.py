@@ -16,7 +16,9 @@ from penstock.runtime.heartbeat import Heartbeat
 from penstock.runtime.housekeeping import Housekeeping
 from penstock.runtime.inbox import Inbox
 from penstock.runtime.loop import Loop, PoolMaker
+from penstock.runtime.notices import Notices
 from penstock.runtime.poller import Poller
+from penstock.runtime.retention import Retention
 from penstock.runtime.service import Service
 from penstock.runtime.waiters import Waiters
 from penstock.runtime.writer import Writer
@@ -25,6 +27,7 @@ from penstock.store import open_store
 if TYPE_CHECKING:
     from penstock._core import Report
     from penstock.store.batch import Fenced
+    from penstock.store.rows import Notice
     from penstock.workers.tasks import TaskTable
 
 _log = logging.getLogger(__name__)
@@ -76,6 +79,7 @@ class Replica:
         core_options: Mapping[str, Any],
         make_pool: PoolMaker,
         now: Callable[[], int] | None = None,
+        retain_ms: int | None = None,
     ) -> None:
         """Open the store, register, and make the core. `start` sets it going.
 
@@ -99,6 +103,8 @@ class Replica:
         self._claims = Claims(self.store, self.core, self.writer, self._inbox, self._admit, self._on_fenced)
         self.loop = Loop(self.core, self.store.now, make_pool, self.writer.wake)
         self.poller = Poller(self.store, self.core, self._inbox, self._claims, self._on_work, self._tick)
+        self.retention = Retention(self.store, self.writer, retain_ms)
+        self._notices: Notices | None = None
         self._peers = self._make_peer_services(lease_ms) if self.store.is_shared else ()
         # Set by any thread that learns of it, cleared by the poller's.
         self._is_fenced = False
@@ -112,6 +118,16 @@ class Replica:
         Raises:
             Invalid: The graph does not compile, or needs a task that the workers do not have; nothing is stored.
         """
+        graph_id = self.learn(workflow, definition)
+        self.store.publish(graph_id, workflow, definition.decode())
+        return graph_id
+
+    def learn(self, workflow: str, definition: bytes) -> bytes:
+        """Make a workflow known to the core alone; its graph's id.
+
+        Raises:
+            Invalid: As `publish`.
+        """
         graph_id = self.core.add_graph(definition)
         missing = self.core.missing_tasks(graph_id)
         if missing:
@@ -120,7 +136,6 @@ class Replica:
                 "decorate it with @app.task, above the engine in the app's module"
             )
         self.core.publish(workflow, graph_id)
-        self.store.publish(graph_id, workflow, definition.decode())
         return graph_id
 
     def start_workers(self) -> TaskTable:
@@ -135,11 +150,15 @@ class Replica:
             self.core.set_default_kind(table.default)
         return table
 
+    def subscribe(self, deliver: Callable[[Notice], None]) -> None:
+        """Have the stops of flows told that ask for it. Before `start`."""
+        self._notices = Notices(self.store, self.writer, deliver)
+
     def start(self) -> None:
         """Begin to write and to claim."""
         self.writer.start()
         self.poller.start()
-        for service in self._peers:
+        for service in self._services:
             service.start()
         self.loop.kick()
 
@@ -147,6 +166,8 @@ class Replica:
         """Drain for up to *timeout* seconds, release the flows and close everything. Idempotent."""
         self.poller.stop()
         self.loop.stop(timeout)
+        if self._notices is not None and not self._notices.stop(timeout):
+            _log.warning("A function that was told of a stop has not returned; it is told again.")
         self.writer.stop()
         for service in self._peers:
             service.stop()
@@ -155,6 +176,10 @@ class Replica:
         finally:
             self.store.close()
             self.waiters.close()
+
+    @property
+    def _services(self) -> tuple[Service, ...]:
+        return self._peers if self._notices is None else (*self._peers, self._notices)
 
     def _on_committed(self, report: Report) -> None:
         """Tell everybody whom a commit concerns. The writer's thread."""
@@ -165,6 +190,8 @@ class Replica:
             self._claims.reload(report.reload)
         if report.mail or report.reload or self.waiters.wants_verdicts:
             self.poller.poke()
+        if report.notices and self._notices is not None:
+            self._notices.wake()
         self.loop.kick()
 
     def _on_work(self) -> None:
@@ -239,3 +266,4 @@ class Replica:
         if now >= self._next_clean:
             self._next_clean = now + _CLEAN_EVERY_MS
             self.writer.run(self.store.clean)
+        self.retention.tick(now)

@@ -88,6 +88,10 @@ impl Engine {
         match &*message.kind {
             "resume" => self.obey_resume(serial, &body, group, now_ms),
             "cancel" => {
+                if let Some(wanted) = body.text("if_status").filter(|wanted| *wanted != status.as_str()) {
+                    let (key, status) = (live.flow.key(), status.as_str());
+                    return Err(Error::conflict(format!("flow {key} is {status} and not {wanted} any more")));
+                }
                 // A column cannot hold a NUL.
                 let reason = body.text("reason").unwrap_or_default().replace('\0', "\u{fffd}");
                 self.cancel(serial, &reason, group, now_ms);
