@@ -28,9 +28,8 @@ from penstock.operations.operation import Operation, Until
 from penstock.operations.start import EngineOptions
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
     from penstock.host import FlowStopped
+    from penstock.operations.create import HostConnection
     from penstock.options import CreateOptions, Duration, FlowOptions, ListFilters, PurgeFilters
     from penstock.outcome import FlowSummary, Json, Outcome, Page, ReplicaInfo, ShardInfo, StepInfo
 
@@ -116,7 +115,7 @@ class AsyncEngine:
         workflow: str,
         state: Mapping[str, Json] | None = None,
         *,
-        connection: Connection | AsyncConnection | None = None,
+        connection: HostConnection | None = None,
         **options: Unpack[CreateOptions],
     ) -> str:
         """As `Engine.create`; the connection may be an asynchronous one."""
@@ -130,7 +129,7 @@ class AsyncEngine:
         workflow: str,
         states: Sequence[Mapping[str, Json] | None],
         *,
-        connection: Connection | AsyncConnection | None = None,
+        connection: HostConnection | None = None,
         **options: Unpack[CreateOptions],
     ) -> builtins.list[str]:
         """As `Engine.create_many`; the connection may be an asynchronous one."""
@@ -224,7 +223,7 @@ class AsyncEngine:
 
     async def _create_within(
         self,
-        connection: Connection | AsyncConnection,
+        connection: HostConnection,
         workflow: str,
         states: Sequence[Mapping[str, Json] | None],
         asked: FlowOptions,

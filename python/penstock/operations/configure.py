@@ -73,3 +73,17 @@ def apply(settings: Settings, replica: Replica, context: Context) -> None:
     replica.retention.retain_ms = settings.retain_ms
     context.default_priority = settings.default_priority
     context.time_budget_ms = settings.time_budget_ms
+
+
+def check_client_changes(changes: Mapping[str, Any]) -> None:
+    """Refuse what a client does not have.
+
+    Raises:
+        Invalid: It is not `default_priority`, or has a bad value.
+    """
+    for name, value in changes.items():
+        if name != "default_priority":
+            raise Invalid(
+                f"a client has no {name} to change: configure the engines; here it is default_priority"
+            )
+        check_priority(value)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from sqlalchemy.engine import Connection
 
@@ -22,9 +22,12 @@ from penstock.store.batch import Fenced
 from penstock.store.rows import Created, NewFlow
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from penstock.outcome import Json
 
 State = Mapping[str, "Json"]
+HostConnection: TypeAlias = "Connection | AsyncConnection"
 Made = TypeVar("Made", bound="list[Created] | Fenced")
 
 #: All states of one `create_many` travel in one transaction, and are in memory with it.
@@ -38,7 +41,7 @@ def create(
     context: Context,
     workflow: str,
     state: State | None,
-    connection: Connection | None,
+    connection: HostConnection | None,
     options: Mapping[str, Any],
 ) -> Operation[str]:
     """Create a flow and return its key, once it is safe in the database."""
@@ -54,7 +57,7 @@ def create_many(
     context: Context,
     workflow: str,
     states: Sequence[State | None],
-    connection: Connection | None,
+    connection: HostConnection | None,
     options: Mapping[str, Any],
 ) -> Operation[list[str]]:
     """Create flows, all or none, and return their keys in order."""
@@ -105,7 +108,7 @@ def prepare_within(
     return Prepared(rows, asked, graph, context.store.identity())
 
 
-def store_within(context: Context, prepared: Prepared, connection: Connection) -> list[str]:
+def store_within(context: Context, prepared: Prepared, connection: HostConnection) -> list[str]:
     """Create flows inside the host's transaction: with its commit they are there, unowned, for any engine to claim."""
     if not isinstance(connection, Connection):
         raise Invalid(

@@ -12,8 +12,7 @@ from penstock.operations.context import VERDICT_TIMEOUT_S, Context
 from penstock.operations.operation import complete
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-
+    from penstock.operations.create import HostConnection
     from penstock.options import CreateOptions, Duration, ListFilters, PurgeFilters
     from penstock.outcome import FlowSummary, Json, Outcome, Page, ReplicaInfo, ShardInfo, StepInfo
 
@@ -35,7 +34,7 @@ class Operations(ABC):
         workflow: str,
         state: Mapping[str, Json] | None = None,
         *,
-        connection: Connection | None = None,
+        connection: HostConnection | None = None,
         **options: Unpack[CreateOptions],
     ) -> str:
         """Create a flow, which runs from then on; its key, once the flow is safe in the database.
@@ -59,7 +58,7 @@ class Operations(ABC):
         workflow: str,
         states: Sequence[Mapping[str, Json] | None],
         *,
-        connection: Connection | None = None,
+        connection: HostConnection | None = None,
         **options: Unpack[CreateOptions],
     ) -> builtins.list[str]:
         """Create a flow for each state, 100 000 at most, all or none; their keys in order."""
