@@ -70,7 +70,7 @@ def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:
 def apply(settings: Settings, replica: Replica, context: Context) -> None:
     """Have a running engine go on with these settings."""
     replica.core.configure(room=settings.room, time_budget_ms=settings.time_budget_ms)
-    replica.retention.retain_ms = settings.retain_ms
+    replica.retention.keep(settings.retain_ms)
     context.default_priority = settings.default_priority
     context.time_budget_ms = settings.time_budget_ms
 

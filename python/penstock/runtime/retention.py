@@ -21,17 +21,19 @@ CHUNK = 100
 
 
 class Retention:
-    """Sweeps on the writer's thread, between batches. One thread, the poller's.
-
-    Attributes:
-        retain_ms: How long finished flows stay, None for ever; written by any thread.
-    """
+    """Sweeps on the writer's thread, between batches. One thread, the poller's."""
 
     def __init__(self, store: Store, writer: Writer, retain_ms: int | None) -> None:
         self._store = store
         self._writer = writer
-        self.retain_ms = retain_ms
+        # Both are written by `keep` too, from any thread.
+        self._retain_ms = retain_ms
+        self._next_at = 0
         self._under_way: Future[int] | None = None
+
+    def keep(self, retain_ms: int | None) -> None:
+        """Have finished flows stay that long from now on, None for ever. Any thread."""
+        self._retain_ms = retain_ms
         self._next_at = 0
 
     def tick(self, now: int) -> None:
@@ -40,9 +42,11 @@ class Retention:
             if not self._under_way.done():
                 return
             removed, self._under_way = _result(self._under_way), None
-            self._next_at = now if removed >= CHUNK else now + EVERY_MS
+            if removed >= CHUNK:
+                self._next_at = now
         if now >= self._next_at:
-            self._under_way = self._writer.run(partial(self._store.sweep, self.retain_ms, CHUNK))
+            self._next_at = now + EVERY_MS
+            self._under_way = self._writer.run(partial(self._store.sweep, self._retain_ms, CHUNK))
 
 
 def _result(swept: Future[int]) -> int:

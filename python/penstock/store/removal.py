@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from penstock.outcome import FINISHED
 from penstock.store.lists import JsonQueries, first_id_at, oldest
 from penstock.store.rows import FlowFilter, Purged
-from penstock.store.tables import flows, inbox, interrupts, journal, live, outbox
+from penstock.store.tables import flows, interrupts, journal, live, outbox
 
 _CHUNK = 500
 _ENDED = sorted(FINISHED)
@@ -74,7 +74,10 @@ def sweep(conn: Connection, now: int, retain_ms: int | None, limit: int) -> int:
 
 
 def _remove(conn: Connection, roots: Sequence[bytes], *, with_notices: bool) -> int:
-    """Remove those of some roots that have ended with all below them; how many."""
+    """Remove those of some roots that have ended with all below them; how many.
+
+    Answered messages stay until `clean` takes them: their senders may be about to read the answers.
+    """
     mine = _locked(conn, roots)
     trees = {root: [root] for root in mine}
     for part in _chunks(mine):
@@ -87,7 +90,7 @@ def _remove(conn: Connection, roots: Sequence[bytes], *, with_notices: bool) -> 
     alive = set(_which(conn, live.c.flow_id, every))
     ended = [tree for tree in trees.values() if alive.isdisjoint(tree)]
     gone = [flow_id for tree in ended for flow_id in tree]
-    for table in (journal, inbox, interrupts, *([outbox] if with_notices else []), flows):
+    for table in (journal, interrupts, *([outbox] if with_notices else []), flows):
         for part in _chunks(gone):
             conn.execute(sa.delete(table).where(table.c.flow_id.in_(part)))
     return len(ended)
