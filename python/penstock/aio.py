@@ -21,7 +21,20 @@ from sqlalchemy.engine import Connection
 from penstock.app import App
 from penstock.engine import Engine
 from penstock.errors import EngineUnavailable, Invalid
-from penstock.operations import cancel, create, find, read, remove, replicas, resume, run_task, shards, wait
+from penstock.operations import (
+    breakpoints,
+    cancel,
+    create,
+    find,
+    pause,
+    read,
+    remove,
+    replicas,
+    resume,
+    run_task,
+    shards,
+    wait,
+)
 from penstock.operations.configure import Changes
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context
 from penstock.operations.operation import Operation, Until
@@ -160,9 +173,9 @@ class AsyncEngine:
         """As `Engine.run_task`."""
         return await self._complete(run_task.run_task(self._ready, task, state, timeout, options))
 
-    async def wait(self, key: str, *, timeout: Duration | None = None) -> Outcome:
+    async def wait(self, key: str, *, timeout: Duration | None = None, until: str | None = None) -> Outcome:
         """As `Engine.wait`."""
-        return await self._complete(wait.wait(self._ready, key, timeout))
+        return await self._complete(wait.wait(self._ready, key, timeout, until))
 
     async def poll(self, key: str, *, timeout: Duration = 0) -> Outcome:
         """As `Engine.poll`."""
@@ -210,6 +223,30 @@ class AsyncEngine:
     ) -> None:
         """As `Engine.resume`."""
         await self._complete(resume.resume(self._ready, key, answer, interrupt_id, timeout))
+
+    async def pause(self, key: str, reason: str = "", *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
+        """As `Engine.pause`."""
+        await self._complete(pause.pause(self._ready, key, reason, timeout))
+
+    async def unpause(self, key: str, *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
+        """As `Engine.unpause`."""
+        await self._complete(pause.unpause(self._ready, key, timeout))
+
+    async def break_before(
+        self, key: str, node: str, on: bool = True, *, timeout: Duration = VERDICT_TIMEOUT_S
+    ) -> None:
+        """As `Engine.break_before`."""
+        await self._complete(breakpoints.break_before(self._ready, key, node, on, timeout))
+
+    async def resume_break(
+        self,
+        key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """As `Engine.resume_break`."""
+        await self._complete(breakpoints.resume_break(self._ready, key, overrides, timeout))
 
     async def cancel(self, key: str, reason: str = "", *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
         """As `Engine.cancel`."""

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from penstock._core import JOURNAL_FORMAT, new_flow_id
 from penstock.errors import Conflict, EngineUnavailable, Invalid
+from penstock.operations.beginning import beginning, first_of
 from penstock.operations.context import Context, ended
 from penstock.operations.operation import Operation, Until, settled
 from penstock.operations.port import NewRow
@@ -34,7 +35,7 @@ Made = TypeVar("Made", bound="list[Created] | Fenced")
 MAX_STATES = 100_000
 
 # Options whose meaning needs operations of a later version; refused rather than half obeyed.
-_LATER = ("thread", "start_at", "hold")
+_LATER = ("thread",)
 
 
 def create(
@@ -198,6 +199,7 @@ def make_row(
         asked.notify_on_stop,
         asked.delete_on_completion,
         now,
+        *first_of(asked, now),
     )
 
 
@@ -206,9 +208,10 @@ def unowned(row: Sequence[Any]) -> NewFlow:
     flow_id, workflow, graph_id, state = row[:4]
     band, place, tags, about, now = row[4:7], row[7:10], row[10], row[11:15], row[15]
     names = (flow_id, flow_id, None, None, workflow, graph_id)
-    flow = (*names, "running", *band, *place, tags, state, *about, None, now, None, None)
-    live = (flow_id, None, 0, 0, *band, now, None, 0, None, graph_id, JOURNAL_FORMAT)
-    return NewFlow(flow, live)
+    begin = beginning(flow_id, now, *row[16:18])
+    flow = (*names, begin.status, *band, *place, tags, state, *about, None, now, None, None)
+    live = (flow_id, None, 0, 0, *band, begin.ready_at, begin.wake_at, 0, None, graph_id, JOURNAL_FORMAT)
+    return NewFlow(flow, live, begin.journal)
 
 
 def _create_keyed(context: Context, workflow: str, state: State | None, asked: FlowOptions) -> Operation[str]:

@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from penstock.app import App
+from penstock.clock import SharedClock, wall_clock_ms
 from penstock.errors import Invalid
 from penstock.operations.context import Context
 from penstock.operations.notify import tell_stopped
@@ -164,10 +165,12 @@ class Settings:
 
         def make(**callbacks: Any) -> AnyPool:
             if self.spec is not None:
-                return Pool(self.spec, workers=self.workers, threads=self.threads, **callbacks)
+                clock = self.clock if isinstance(self.clock, SharedClock) else None
+                return Pool(self.spec, workers=self.workers, threads=self.threads, clock=clock, **callbacks)
             tasks = self.executor if self.executor is not None else self.app
             assert tasks is not None
-            return InlinePool(tasks, threads=self.threads, **callbacks)
+            now = self.clock or wall_clock_ms
+            return InlinePool(tasks, threads=self.threads, now=now, **callbacks)
 
         return make
 

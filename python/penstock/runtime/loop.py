@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 LONGEST_SLEEP_S = 3_600.0
+# Less is the clock being slewed, or a shard's clock being measured anew.
+_CLOCK_JUMP_MS = 1_000
 
 
 class AnyPool(Protocol):
@@ -37,6 +40,10 @@ class AnyPool(Protocol):
 
     def kill(self, worker: int, why: str) -> None:
         """End a worker."""
+        ...
+
+    def give_up(self, worker: int, dispatch: int, why: str) -> bool:
+        """Free the place of an attempt that does not end; whether it is free at once."""
         ...
 
     async def stop(self, timeout: float) -> None:
@@ -91,6 +98,9 @@ class Loop:
         # Written by any thread that kicks, cleared by the loop's: several kicks are one turn.
         self._is_kicked = False
         self._timer: asyncio.TimerHandle | None = None
+        self._clock_offset = now() - int(time.monotonic() * 1000)
+        # The instant of the next timer; the loop's thread alone.
+        self._due: int | None = None
 
     def start(self) -> TaskTable:
         """Start the thread and the workers; the tasks that they have.
@@ -132,6 +142,11 @@ class Loop:
         self._thread.join()
         self._thread = None
 
+    def turn(self) -> int | None:
+        """Look at the timers and dispatch what is ready, and give the instant of the next timer. Never from the loop."""
+        due: int | None = self.call(self._turn_now())
+        return due
+
     def replace_workers(self, why: str) -> None:
         """Kill all workers with what they run; new ones come up. Any thread but the loop's."""
         if self._loop is not None:
@@ -171,6 +186,10 @@ class Loop:
         self._pool = self._make_pool(on_worker=self._on_worker, on_data=self._on_data, on_gone=self._on_gone)
         self._table = await self._pool.start()
 
+    async def _turn_now(self) -> int | None:
+        self._turn()
+        return self._due
+
     async def _kill_workers(self, why: str) -> None:
         for worker in list(self._workers):
             if self._pool is not None:
@@ -189,12 +208,29 @@ class Loop:
         if self._is_draining or self._pool is None:
             return
         now = self._now()
-        due = self._core.tick(now)
+        self._check_clock(now)
+        for worker, dispatch, why in self._core.tick(now):
+            self._give_up(worker, dispatch, why, now)
         for worker, data in self._core.frames(now):
             self._pool.send(worker, data)
         if self._core.has_batch():
             self._wake_writer()
+        due = self._due = self._core.next_due()
         self._arm(due, now)
+
+    def _give_up(self, worker: int, dispatch: int, why: str, now: int) -> None:
+        assert self._pool is not None
+        if self._pool.give_up(worker, dispatch, why):
+            self._core.give_up(worker, dispatch, now)
+        else:
+            self._core.drain_worker(worker)
+
+    def _check_clock(self, now: int) -> None:
+        """Notice that the clock was set: a task has run no longer for that."""
+        offset = now - int(time.monotonic() * 1000)
+        if abs(offset - self._clock_offset) > _CLOCK_JUMP_MS:
+            self._core.shift_clock(offset - self._clock_offset)
+        self._clock_offset = offset
 
     def _arm(self, due: int | None, now: int) -> None:
         if self._timer is not None:

@@ -10,11 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock._core import Core
+from penstock.clock import SharedClock
 from penstock.errors import Invalid
 from penstock.runtime.claims import Claims
 from penstock.runtime.heartbeat import Heartbeat
 from penstock.runtime.housekeeping import Housekeeping
 from penstock.runtime.inbox import Inbox
+from penstock.runtime.leap import Leap
 from penstock.runtime.loop import Loop, PoolMaker
 from penstock.runtime.notices import Notices
 from penstock.runtime.poller import Poller
@@ -111,6 +113,8 @@ class Replica:
         # Flows whose creators wait to be told whether they are stored; the poller's thread alone.
         self._unstored: set[bytes] = set()
         self._next_clean = self.store.now() + _CLEAN_EVERY_MS
+        self._leap = Leap(self.store.now)
+        self._forget_clock = now.listen(self._on_leap) if isinstance(now, SharedClock) else lambda: None
 
     def publish(self, workflow: str, definition: bytes) -> bytes:
         """Make a workflow known to the core and to every process that reads the database; its graph's id.
@@ -164,6 +168,7 @@ class Replica:
 
     def stop(self, timeout: float) -> None:
         """Drain for up to *timeout* seconds, release the flows and close everything. Idempotent."""
+        self._forget_clock()
         self.poller.stop()
         self.loop.stop(timeout)
         if self._notices is not None and not self._notices.stop(timeout):
@@ -193,6 +198,11 @@ class Replica:
         if report.notices and self._notices is not None:
             self._notices.wake()
         self.loop.kick()
+
+    def _on_leap(self) -> None:
+        """Look at all timers: the clock has leapt, and what they were set by has not."""
+        self.loop.kick()
+        self.poller.poke()
 
     def _on_work(self) -> None:
         self.writer.wake()
@@ -262,6 +272,8 @@ class Replica:
         if self._unstored:
             self._tell_creators()
         self.waiters.tick()
+        if self._leap.has_leapt():
+            self.loop.kick()
         now = self.store.now()
         if now >= self._next_clean:
             self._next_clean = now + _CLEAN_EVERY_MS

@@ -51,8 +51,11 @@ class SqlStore(ABC):
     _json: JsonQueries
     _dialect: str
 
-    def __init__(self, now: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, now: Callable[[], int] | None = None, lease_now: Callable[[], int] | None = None
+    ) -> None:
         self._clock = Clock(now or wall_clock_ms)
+        self._lease_clock = Clock(lease_now or wall_clock_ms)
         # Written by register and leave, read by any thread:
         self._replica_id = 0
 
@@ -94,7 +97,7 @@ class SqlStore(ABC):
     def renew_lease(self, lease_ms: int) -> bool:
         """Put off the instant at which others may declare this replica dead."""
         with self._writing() as conn:
-            return replicas.renew_lease(conn, self._replica_id, self.now() + lease_ms)
+            return replicas.renew_lease(conn, self._replica_id, self._lease_clock.now() + lease_ms)
 
     def create(self, flows: Sequence[NewFlow]) -> list[Created] | Fenced:
         """Insert flows, all or none."""
@@ -172,7 +175,7 @@ class SqlStore(ABC):
     def has_living_replica(self) -> bool:
         """Tell whether anybody's lease holds."""
         with self._reading() as conn:
-            return replicas.has_lease(conn, self.now())
+            return replicas.has_lease(conn, self._lease_clock.now())
 
     def declare_dead(self) -> list[int]:
         """Nobody: where one engine holds the database there are no others."""

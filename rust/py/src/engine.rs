@@ -29,6 +29,9 @@ struct Core {
 /// (name, `is_async`, fields or everything, `takes_flow`)
 type TaskRow = (String, bool, Option<Vec<String>>, bool);
 
+/// (worker, dispatch, why)
+type OverdueRow = (u32, u64, String);
+
 impl Core {
     /// The engine; refuses in a process that was forked from its own.
     fn engine(&self) -> Result<MutexGuard<'_, Engine>> {
@@ -46,7 +49,9 @@ impl Core {
             match name.extract::<String>()?.as_str() {
                 "room" => set.room = value.extract()?,
                 "time_budget_ms" => set.time_budget_ms = value.extract()?,
+                "grace_ms" => set.grace_ms = value.extract()?,
                 "release_after_ms" => set.release_after_ms = value.extract()?,
+                "max_steps" => set.max_steps = value.extract()?,
                 "max_event_bytes" => set.max_event_bytes = value.extract()?,
                 "snapshot_bytes" => set.snapshot_bytes = value.extract()?,
                 "threads" => set.threads = value.extract()?,
@@ -238,8 +243,30 @@ impl Core {
         PyList::new(py, frames.iter().map(|(worker, bytes)| (*worker, PyBytes::new(py, bytes))))
     }
 
-    fn tick(&self, py: Python<'_>, now_ms: i64) -> PyResult<Option<i64>> {
-        enter(py, || Ok(self.engine()?.tick(now_ms)))
+    fn tick(&self, py: Python<'_>, now_ms: i64) -> PyResult<Vec<OverdueRow>> {
+        enter(py, || {
+            let mut engine = self.engine()?;
+            engine.tick(now_ms);
+            Ok(engine.overdue().into_iter().map(|late| (late.worker, late.dispatch, late.why)).collect())
+        })
+    }
+
+    fn next_due(&self, py: Python<'_>) -> PyResult<Option<i64>> {
+        enter(py, || Ok(self.engine()?.next_due()))
+    }
+
+    fn give_up(&self, py: Python<'_>, worker: u32, dispatch: u64, now_ms: i64) -> PyResult<()> {
+        enter(py, || {
+            self.engine()?.give_up(worker, dispatch, now_ms);
+            Ok(())
+        })
+    }
+
+    fn shift_clock(&self, py: Python<'_>, by_ms: i64) -> PyResult<()> {
+        enter(py, || {
+            self.engine()?.shift_clock(by_ms);
+            Ok(())
+        })
     }
 
     fn take_batch(&self, py: Python<'_>) -> PyResult<Option<Batch>> {
