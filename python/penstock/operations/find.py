@@ -15,6 +15,7 @@ from penstock.operations.context import Context
 from penstock.operations.read import error_info, instant
 from penstock.options import INT32, check_names, check_text, instant_ms
 from penstock.outcome import STATUSES, FlowSummary, Page
+from penstock.runtime.correlation import correlation_id
 from penstock.store.rows import FlowFilter
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _summary(context: Context, row: OutcomeRow) -> FlowSummary:
         forked = f"{context.key_of(row.forked_from)}/{row.forked_step}"
     return FlowSummary(
         key=key,
-        correlation_id=f"{context.shard}-{row.flow_id.hex()[:12]}",
+        correlation_id=correlation_id(context.shard, row.flow_id),
         thread_key=context.key_of(row.thread_id or row.flow_id),
         parent_key=None if row.parent_id is None else context.key_of(row.parent_id),
         forked_from=forked,

@@ -13,6 +13,7 @@ from penstock._core import Core
 from penstock.clock import SharedClock
 from penstock.errors import Invalid
 from penstock.runtime.claims import Claims
+from penstock.runtime.correlation import correlation_id, without_keys
 from penstock.runtime.heartbeat import Heartbeat
 from penstock.runtime.housekeeping import Housekeeping
 from penstock.runtime.inbox import Inbox
@@ -99,10 +100,13 @@ class Replica:
         except BaseException:
             self.store.close()
             raise
+        self._name_of = partial(correlation_id, shard)
         self.waiters = Waiters(self.store, self.core.owned_of)
         self.writer = Writer(self.store, self.core, self._on_committed, self._on_fenced, self._on_foreign)
         self._inbox = Inbox(self.store, self.core)
-        self._claims = Claims(self.store, self.core, self.writer, self._inbox, self._admit, self._on_fenced)
+        self._claims = Claims(
+            self.store, self.core, self.writer, self._inbox, self._admit, self._on_fenced, self._name_of
+        )
         self.loop = Loop(self.core, self.store.now, make_pool, self.writer.wake)
         self.poller = Poller(self.store, self.core, self._inbox, self._claims, self._on_work, self._tick)
         self.retention = Retention(self.store, self.writer, retain_ms)
@@ -190,7 +194,9 @@ class Replica:
         """Tell everybody whom a commit concerns. The writer's thread."""
         self.waiters.on_report(report)
         for flow_id, message in report.broken:
-            _log.error("Flow %s disagrees with its journal: %s", flow_id.hex()[:8], message)
+            _log.error(
+                "Flow %s disagrees with its journal: %s", self._name_of(flow_id), without_keys(message)
+            )
         if report.reload:
             self._claims.reload(report.reload)
         if report.mail or report.reload or self.waiters.wants_verdicts:
@@ -218,7 +224,7 @@ class Replica:
     def _on_foreign(self, flow_ids: Sequence[bytes]) -> None:
         """Forget flows that others own by now. The writer's thread."""
         for flow_id in flow_ids:
-            _log.warning("Flow …%s is not owned here any more and is dropped.", flow_id.hex()[-8:])
+            _log.warning("Flow %s is not owned here any more and is dropped.", self._name_of(flow_id))
             self._load_again(self.core.drop_flow(flow_id))
 
     def _rejoin(self) -> None:
@@ -249,7 +255,12 @@ class Replica:
 
     def _make_peer_services(self, lease_ms: int) -> tuple[Service, ...]:
         housekeeping = Housekeeping(
-            self.store, self.core, lease_ms, self._load_again, on_released=self.poller.poke
+            self.store,
+            self.core,
+            lease_ms,
+            self._load_again,
+            on_released=self.poller.poke,
+            name_of=self._name_of,
         )
         return Heartbeat(self.store, lease_ms, self._on_fenced), housekeeping
 

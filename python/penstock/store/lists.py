@@ -81,8 +81,13 @@ def oldest(
         is_turn = [flows.c.thread_id == which.thread_id, flows.c.status.in_(wanted)]
         turns = sa.select(flows.c.flow_id).where(*is_turn, *bounds, *_conditions(which, json), *_age(which))
         return sorted(row[0] for row in conn.execute(turns))[:limit]
-    conditions = [*bounds, *_conditions(which, json), *_age(which)]
-    return _merged(conn, conditions, wanted, limit, is_ascending=True)
+    conditions = [*bounds, *_conditions(which, json), *_age(FlowFilter(older_than=which.older_than))]
+    ranges: list[list[Condition]] = [[]] if which.newer_than is None else _since(which.newer_than)[::-1]
+    found: list[bytes] = []
+    for part in ranges:
+        if len(found) < limit:
+            found += _merged(conn, [*conditions, *part], wanted, limit - len(found), is_ascending=True)
+    return found
 
 
 def first_id_at(at_ms: int) -> bytes:
@@ -102,18 +107,26 @@ def _newest(
     since = which.newer_than
     if since is None:
         return _ranged(conn, which, conditions, statuses, limit)
-    # What was created since was written since; before that, only what lasted, or was young then.
-    made = [*conditions, flows.c.flow_id >= first_id_at(since)]
-    found = _ranged(conn, which, made, statuses, limit)
-    conditions.append(flows.c.updated_at >= since)
-    young = first_id_at(since - _LASTING_MS)
-    for bounds in (
-        [flows.c.flow_id < first_id_at(since), flows.c.flow_id >= young],
-        [flows.c.flow_id < young, flows.c.updated_at >= flows.c.created_at + sa.literal_column("60000")],
-    ):
+    found: list[bytes] = []
+    for bounds in _since(since):
         if len(found) < limit:
             found += _ranged(conn, which, [*conditions, *bounds], statuses, limit - len(found))
     return found
+
+
+def _since(at_ms: int) -> list[list[Condition]]:
+    """Ranges of ids, newest first, that hold what was written since an instant.
+
+    What was created since was written since; before that, only what lasted, or was young then.
+    """
+    first, young = first_id_at(at_ms), first_id_at(at_ms - _LASTING_MS)
+    written = flows.c.updated_at >= at_ms
+    has_lasted = flows.c.updated_at >= flows.c.created_at + sa.literal_column("60000")
+    return [
+        [flows.c.flow_id >= first],
+        [flows.c.flow_id < first, flows.c.flow_id >= young, written],
+        [flows.c.flow_id < young, written, has_lasted],
+    ]
 
 
 def _ranged(
