@@ -214,6 +214,19 @@ def test_what_is_purged_by_an_indexed_filter_is_read_from_an_index(full: Any) ->
     check_plans(full, asked)
 
 
+def test_what_lasted_is_found_by_an_index_of_its_own(full: Any) -> None:
+    since = END - 1_000
+    with statements(full) as asked:
+        found = walk(full, FlowFilter(newer_than=since), 40)
+        removed = full.purge(FlowFilter(newer_than=since), 20).roots
+    assert len(found) == len(set(found)) > 60
+    assert removed == 20
+    with full._reading() as connection:
+        plans = [plan_of(connection, *one) for one in asked if "coalesce" in one[0]]
+    assert plans
+    assert all("penstock_flows_lasting" in plan for plan in plans), plans
+
+
 def check_plans(store: Any, asked: list[tuple[str, Any]]) -> None:
     assert asked
     with store._reading() as connection:

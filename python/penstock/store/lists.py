@@ -81,12 +81,14 @@ def oldest(
         is_turn = [flows.c.thread_id == which.thread_id, flows.c.status.in_(wanted)]
         turns = sa.select(flows.c.flow_id).where(*is_turn, *bounds, *_conditions(which, json), *_age(which))
         return sorted(row[0] for row in conn.execute(turns))[:limit]
-    conditions = [*bounds, *_conditions(which, json), *_age(FlowFilter(older_than=which.older_than))]
-    ranges: list[list[Condition]] = [[]] if which.newer_than is None else _since(which.newer_than)[::-1]
-    found: list[bytes] = []
-    for part in ranges:
+    conditions = [*_conditions(which, json), *_age(FlowFilter(older_than=which.older_than))]
+    if which.newer_than is None:
+        return _merged(conn, [*conditions, *bounds], wanted, limit, is_ascending=True)
+    found = _lasting(conn, conditions, wanted, which.newer_than, limit, above=after, is_ascending=True)
+    for part in _since(which.newer_than)[::-1]:
         if len(found) < limit:
-            found += _merged(conn, [*conditions, *part], wanted, limit - len(found), is_ascending=True)
+            every = [*conditions, *bounds, *part]
+            found += _merged(conn, every, wanted, limit - len(found), is_ascending=True)
     return found
 
 
@@ -98,35 +100,66 @@ def first_id_at(at_ms: int) -> bytes:
 def _newest(
     conn: Connection, which: FlowFilter, json: JsonQueries, limit: int, cursor: bytes | None
 ) -> list[bytes]:
-    conditions = _conditions(which, json)
-    if which.older_than is not None:
-        conditions += _age(FlowFilter(older_than=which.older_than))
-    if cursor is not None:
-        conditions.append(flows.c.flow_id < cursor)
+    conditions = [*_conditions(which, json), *_age(FlowFilter(older_than=which.older_than))]
+    bounds = [] if cursor is None else [flows.c.flow_id < cursor]
     statuses = STATUSES if which.status is None else (which.status,)
     since = which.newer_than
     if since is None:
-        return _ranged(conn, which, conditions, statuses, limit)
+        return _ranged(conn, which, [*conditions, *bounds], statuses, limit)
     found: list[bytes] = []
-    for bounds in _since(since):
+    for part in _since(since):
         if len(found) < limit:
-            found += _ranged(conn, which, [*conditions, *bounds], statuses, limit - len(found))
-    return found
+            found += _ranged(conn, which, [*conditions, *bounds, *part], statuses, limit - len(found))
+    if len(found) >= limit:
+        return found
+    if not which.children:
+        return found + _lasting(conn, conditions, statuses, since, limit - len(found), below=cursor)
+    before = [flows.c.flow_id < first_id_at(since - _LASTING_MS), flows.c.updated_at >= since]
+    return found + _ranged(conn, which, [*conditions, *bounds, *before], statuses, limit - len(found))
 
 
 def _since(at_ms: int) -> list[list[Condition]]:
-    """Ranges of ids, newest first, that hold what was written since an instant.
+    """Ranges of ids, newest first, of what was written since an instant, but for what `_lasting` finds.
 
-    What was created since was written since; before that, only what lasted, or was young then.
+    What was created since was written since; of what is a little older, rows are looked at.
     """
     first, young = first_id_at(at_ms), first_id_at(at_ms - _LASTING_MS)
-    written = flows.c.updated_at >= at_ms
-    has_lasted = flows.c.updated_at >= flows.c.created_at + sa.literal_column("60000")
     return [
         [flows.c.flow_id >= first],
-        [flows.c.flow_id < first, flows.c.flow_id >= young, written],
-        [flows.c.flow_id < young, written, has_lasted],
+        [flows.c.flow_id < first, flows.c.flow_id >= young, flows.c.updated_at >= at_ms],
     ]
+
+
+def _lasting(
+    conn: Connection,
+    conditions: list[Condition],
+    statuses: Sequence[str],
+    since: int,
+    limit: int,
+    *,
+    below: bytes | None = None,
+    above: bytes | None = None,
+    is_ascending: bool = False,
+) -> list[bytes]:
+    """Read ids of what was created long before an instant and written since, in either direction.
+
+    Served by `flows_lasting` and sorted: id and status are wrapped, lest a database walks another index in the order
+    of the ids and looks at every row of it.
+    """
+    flow_id = sa.func.coalesce(flows.c.flow_id, flows.c.flow_id)
+    young = first_id_at(since - _LASTING_MS)
+    bounds = [flow_id < (young if below is None else min(below, young))]
+    if above is not None:
+        bounds.append(flow_id > above)
+    statement = sa.select(flows.c.flow_id).where(
+        flows.c.updated_at >= since,
+        flows.c.updated_at >= flows.c.created_at + sa.literal_column("60000"),
+        sa.func.coalesce(flows.c.status, "").in_(list(statuses)),
+        *bounds,
+        *conditions,
+    )
+    order = flow_id if is_ascending else flow_id.desc()
+    return [row[0] for row in conn.execute(statement.order_by(order).limit(limit))]
 
 
 def _ranged(
