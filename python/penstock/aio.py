@@ -26,13 +26,18 @@ from penstock.operations import (
     cancel,
     create,
     find,
+    fork,
+    interrupts,
     pause,
     read,
     remove,
     replicas,
     resume,
+    rewinds,
     run_task,
     shards,
+    signal,
+    threads,
     wait,
 )
 from penstock.operations.configure import Changes
@@ -44,7 +49,16 @@ if TYPE_CHECKING:
     from penstock.host import FlowStopped
     from penstock.operations.create import HostConnection
     from penstock.options import CreateOptions, Duration, FlowOptions, ListFilters, PurgeFilters
-    from penstock.outcome import FlowSummary, Json, Outcome, Page, ReplicaInfo, ShardInfo, StepInfo
+    from penstock.outcome import (
+        FlowSummary,
+        Json,
+        OpenInterrupt,
+        Outcome,
+        Page,
+        ReplicaInfo,
+        ShardInfo,
+        StepInfo,
+    )
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -224,6 +238,24 @@ class AsyncEngine:
         """As `Engine.resume`."""
         await self._complete(resume.resume(self._ready, key, answer, interrupt_id, timeout))
 
+    async def signal(
+        self, key: str, name: str, payload: Json = None, *, timeout: Duration = VERDICT_TIMEOUT_S
+    ) -> None:
+        """As `Engine.signal`."""
+        await self._complete(signal.signal(self._ready, key, name, payload, timeout))
+
+    async def interrupts(
+        self,
+        *,
+        workflow: str | None = None,
+        node: str | None = None,
+        key: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[OpenInterrupt]:
+        """As `Engine.interrupts`."""
+        return await self._call(interrupts.interrupts, self._ready, workflow, node, key, limit, cursor)
+
     async def pause(self, key: str, reason: str = "", *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
         """As `Engine.pause`."""
         await self._complete(pause.pause(self._ready, key, reason, timeout))
@@ -251,6 +283,54 @@ class AsyncEngine:
     async def cancel(self, key: str, reason: str = "", *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
         """As `Engine.cancel`."""
         await self._complete(cancel.cancel(self._ready, key, reason, timeout))
+
+    async def restart(
+        self,
+        key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """As `Engine.restart`."""
+        await self._complete(rewinds.restart(self._ready, key, overrides, timeout))
+
+    async def restart_from(
+        self,
+        step_key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """As `Engine.restart_from`."""
+        await self._complete(rewinds.restart_from(self._ready, step_key, overrides, timeout))
+
+    async def retry_step(
+        self,
+        step_key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """As `Engine.retry_step`."""
+        await self._complete(rewinds.retry_step(self._ready, step_key, overrides, timeout))
+
+    async def recover(
+        self,
+        key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> int:
+        """As `Engine.recover`."""
+        return await self._complete(rewinds.recover(self._ready, key, overrides, timeout))
+
+    async def fork(self, step_key: str, overrides: Mapping[str, Json] | None = None) -> str:
+        """As `Engine.fork`."""
+        return await self._complete(fork.fork(self._ready, step_key, overrides))
+
+    async def continue_(self, thread: str, more: Mapping[str, Json] | None = None) -> str:
+        """As `Engine.continue_`."""
+        return await self._complete(threads.continue_(self._ready, thread, more))
 
     async def processes(self) -> dict[int, int]:
         """As `Engine.processes`."""

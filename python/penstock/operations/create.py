@@ -16,6 +16,7 @@ from penstock.operations.beginning import beginning, first_of
 from penstock.operations.context import Context, ended
 from penstock.operations.operation import Operation, Until, settled
 from penstock.operations.port import NewRow
+from penstock.operations.threads import thread_of
 from penstock.options import FlowOptions, encode_object
 from penstock.runtime.waiters import LOST_CREATION
 from penstock.store import KeyTaken
@@ -35,7 +36,6 @@ Made = TypeVar("Made", bound="list[Created] | Fenced")
 MAX_STATES = 100_000
 
 # Options whose meaning needs operations of a later version; refused rather than half obeyed.
-_LATER = ("thread",)
 
 
 def create(
@@ -49,7 +49,7 @@ def create(
     asked = read_options(options)
     if connection is not None:
         return store_within(context, prepare_within(context, workflow, [state], asked), connection)[0]
-    if asked.idempotency_key is not None or asked.business_key is not None:
+    if asked.idempotency_key is not None or asked.business_key is not None or asked.thread is not None:
         return (yield from _create_keyed(context, workflow, state, asked))
     return (yield from create_many(context, workflow, [state], None, options))[0]
 
@@ -130,14 +130,9 @@ def read_options(options: Mapping[str, Any]) -> FlowOptions:
     """Check the options of a creation.
 
     Raises:
-        Invalid: One is unknown, has a bad value, or is not obeyed by this version.
+        Invalid: One is unknown, or has a bad value.
     """
-    asked = FlowOptions.read(options)
-    untouched = FlowOptions()
-    for name in _LATER:
-        if getattr(asked, name) != getattr(untouched, name):
-            raise Invalid(f"the option {name!r} is not supported by this version; leave it out")
-    return asked
+    return FlowOptions.read(options)
 
 
 def read_many(states: Sequence[State | None], options: Mapping[str, Any]) -> FlowOptions:
@@ -150,6 +145,8 @@ def read_many(states: Sequence[State | None], options: Mapping[str, Any]) -> Flo
     for name in ("idempotency_key", "business_key"):
         if getattr(asked, name) is not None:
             raise Invalid(f"create_many takes no {name}, which names one flow: call create() for each state")
+    if asked.thread is not None:
+        raise Invalid("create_many takes no thread, which has one next turn: call create() for each state")
     if len(states) > MAX_STATES:
         raise Invalid(f"create_many got {len(states)} states: at most {MAX_STATES} are stored at once")
     return asked
@@ -178,6 +175,7 @@ def make_row(
     """What the core asks of a new flow."""
     now = context.store.now()
     flow_id = new_flow_id(now)
+    thread_id = flow_id if asked.thread is None else thread_of(context, asked.thread)
     priority = context.default_priority if asked.priority is None else asked.priority
     budget = asked.time_budget_ms or context.time_budget_ms
     tags = asked.tags_json.decode() if asked.tags else None
@@ -191,7 +189,7 @@ def make_row(
         asked.fairness_key,
         float(asked.fairness_weight),
         budget,
-        flow_id,
+        thread_id,
         1,
         tags,
         baggage,
@@ -215,7 +213,7 @@ def unowned(row: Sequence[Any]) -> NewFlow:
 
 
 def _create_keyed(context: Context, workflow: str, state: State | None, asked: FlowOptions) -> Operation[str]:
-    """Create a flow outside the group commit, because its key may name one already."""
+    """Create a flow outside the group commit, because its key may name one already, or its turn may be taken."""
     graph_id = resolve(context, workflow, asked)
     row = make_row(context, workflow, graph_id, state, asked)
     context.port.check_input(graph_id, row[3])
@@ -237,6 +235,7 @@ def _store_keyed(
             idempotency_key=asked.idempotency_key,
             idempotency_hash=None if asked.idempotency_key is None else _hash_of(row),
             business_key=asked.business_key,
+            is_next_turn=asked.thread is not None,
         )
         for row in rows
     ]

@@ -12,13 +12,18 @@ from penstock.operations import (
     cancel,
     create,
     find,
+    fork,
+    interrupts,
     pause,
     read,
     remove,
     replicas,
     resume,
+    rewinds,
     run_task,
     shards,
+    signal,
+    threads,
     wait,
 )
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context
@@ -27,7 +32,16 @@ from penstock.operations.operation import complete
 if TYPE_CHECKING:
     from penstock.operations.create import HostConnection
     from penstock.options import CreateOptions, Duration, ListFilters, PurgeFilters
-    from penstock.outcome import FlowSummary, Json, Outcome, Page, ReplicaInfo, ShardInfo, StepInfo
+    from penstock.outcome import (
+        FlowSummary,
+        Json,
+        OpenInterrupt,
+        Outcome,
+        Page,
+        ReplicaInfo,
+        ShardInfo,
+        StepInfo,
+    )
 
 
 class Operations(ABC):
@@ -106,8 +120,7 @@ class Operations(ABC):
     def wait(self, key: str, *, timeout: Duration | None = None, until: str | None = None) -> Outcome:
         """Wait until a flow has stopped: completed, failed, cancelled or interrupted.
 
-        Args:
-            until: Or until it has come to this node of its graph: a step of the node was made, if not started.
+        With `until`, also until it has come to that node of its graph: a step of the node was made, if not started.
 
         Raises:
             NotFound: No such flow.
@@ -170,12 +183,42 @@ class Operations(ABC):
         interrupt_id: str | None = None,
         timeout: Duration = VERDICT_TIMEOUT_S,
     ) -> None:
-        """Answer the oldest open interrupt of a flow, or the one named.
+        """Answer the oldest open interrupt of a flow and of everything below it, or the one named.
 
         Raises:
             Conflict: None is open, or somebody else has answered it.
         """
         complete(resume.resume(self._ready, key, answer, interrupt_id, timeout))
+
+    def signal(
+        self, key: str, name: str, payload: Json = None, *, timeout: Duration = VERDICT_TIMEOUT_S
+    ) -> None:
+        """Send a signal: the call that has waited longest for its name has it, or the next one that comes.
+
+        Raises:
+            Conflict: The flow has finished.
+        """
+        complete(signal.signal(self._ready, key, name, payload, timeout))
+
+    def interrupts(
+        self,
+        *,
+        workflow: str | None = None,
+        node: str | None = None,
+        key: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[OpenInterrupt]:
+        """List the open questions of all flows, newest first.
+
+        Args:
+            workflow: Those of flows of this workflow.
+            node: Those asked at this node.
+            key: Those that their tasks call so.
+            limit: At most so many, up to 1 000.
+            cursor: That of the page before.
+        """
+        return interrupts.interrupts(self._ready, workflow, node, key, limit, cursor)
 
     def pause(self, key: str, reason: str = "", *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
         """Let no step of a flow or of its children start any more; those that run finish.
@@ -198,8 +241,7 @@ class Operations(ABC):
     ) -> None:
         """Hold the steps of a node before they start, in the flow and in everything below it.
 
-        Args:
-            on: False holds no more of them; what is held already stays so until `resume_break`.
+        With `on=False` no more of them are held; what is held already stays so until `resume_break`.
 
         Raises:
             Invalid: No known graph has such a node.
@@ -216,8 +258,7 @@ class Operations(ABC):
     ) -> None:
         """Let the oldest step go that a breakpoint holds.
 
-        Args:
-            overrides: Fields that replace those the step sees, reduced ones too; None deletes.
+        The overrides replace fields of what the step sees, reduced ones too; None deletes.
 
         Raises:
             Conflict: No step is held.
@@ -232,3 +273,97 @@ class Operations(ABC):
             Conflict: It has finished already.
         """
         complete(cancel.cancel(self._ready, key, reason, timeout))
+
+    def restart(
+        self,
+        key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """Run a stopped flow again from its beginning, in place; what happened before stays in its history.
+
+        Args:
+            key: A flow that is completed, failed, cancelled or interrupted.
+            overrides: Fields of its input to replace; null deletes.
+            timeout: How long to wait for the verdict.
+
+        Raises:
+            Conflict: It runs, or is paused.
+            Invalid: It is a child, or an override does not fit its field's reducer.
+        """
+        complete(rewinds.restart(self._ready, key, overrides, timeout))
+
+    def restart_from(
+        self,
+        step_key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """Run a step again and everything that follows from it, in place; what ran beside it stays.
+
+        Args:
+            step_key: A step of a flow or of a child that was not cancelled.
+            overrides: Fields of the state that the step sees, to replace; null deletes.
+            timeout: How long to wait for the verdict.
+
+        Raises:
+            NotFound: No such step.
+            Conflict: The flow was cancelled, or a failure elsewhere keeps the step from running.
+        """
+        complete(rewinds.restart_from(self._ready, step_key, overrides, timeout))
+
+    def retry_step(
+        self,
+        step_key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """Run one failed step again, its attempts from 0; what its failure brought about is withdrawn.
+
+        Raises:
+            NotFound: No such step.
+            Conflict: It did not fail, or its failure went to `on_error`.
+        """
+        complete(rewinds.retry_step(self._ready, step_key, overrides, timeout))
+
+    def recover(
+        self,
+        key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> int:
+        """Run every failed step of a failed flow again, those of its children too; how many they are.
+
+        Raises:
+            Conflict: The flow has not failed.
+        """
+        return complete(rewinds.recover(self._ready, key, overrides, timeout))
+
+    def fork(self, step_key: str, overrides: Mapping[str, Json] | None = None) -> str:
+        """Create a flow that goes on from a step of a finished one; its key.
+
+        Args:
+            step_key: Any step of the flow or of a child.
+            overrides: Fields of the state that the step sees, to replace; null deletes.
+
+        Raises:
+            NotFound: No such step.
+            Conflict: The flow, or one below or above it, has not finished.
+        """
+        return complete(fork.fork(self._ready, step_key, overrides))
+
+    def continue_(self, thread: str, more: Mapping[str, Json] | None = None) -> str:
+        """Create the next turn of a thread, from the final state of its latest one; its key.
+
+        Args:
+            thread: The key of any flow of the thread.
+            more: What is added to that state, through the reducers.
+
+        Raises:
+            Conflict: The latest turn has not completed, or somebody else continued the thread first.
+        """
+        return complete(threads.continue_(self._ready, thread, more))

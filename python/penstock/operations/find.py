@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.errors import Invalid, NotFound
 from penstock.operations.context import Context
 from penstock.operations.read import error_info, instant
+from penstock.operations.threads import thread_of
 from penstock.options import INT32, check_names, check_text, instant_ms
 from penstock.outcome import STATUSES, FlowSummary, Page
 from penstock.runtime.correlation import correlation_id
@@ -33,10 +34,9 @@ def find(context: Context, filters: Mapping[str, Any]) -> Page[FlowSummary]:
     limit, cursor = given.pop("limit", 100), given.pop("cursor", None)
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
         raise Invalid(f"limit is {limit!r}: give a number from 1 to {MAX_LIMIT}, and go on with the cursor")
-    page = context.store.list_flows(read_filter(context, **given), limit, _decode(cursor))
-    following = None if page.cursor is None else base64.urlsafe_b64encode(page.cursor).decode()
+    page = context.store.list_flows(read_filter(context, **given), limit, decode_cursor(cursor))
     items = tuple(_summary(context, row) for row in page.items)
-    return Page(items=items, cursor=following, is_scan=page.is_scan)
+    return Page(items=items, cursor=encode_cursor(page.cursor), is_scan=page.is_scan)
 
 
 def read_filter(
@@ -77,7 +77,7 @@ def read_filter(
     return FlowFilter(
         status=status,
         workflow=workflow,
-        thread_id=None if thread is None else _thread_of(context, thread),
+        thread_id=None if thread is None else thread_of(context, thread),
         node=node,
         fairness_key=fairness_key,
         priority=priority,
@@ -104,13 +104,6 @@ def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
     return dict(tags or {})
 
 
-def _thread_of(context: Context, thread: str) -> bytes:
-    """The thread that any flow of it names."""
-    flow_id = context.flow_id(thread)
-    row = context.store.outcome(flow_id)
-    return (row.thread_id if row is not None else None) or flow_id
-
-
 def _id_in(context: Context, search: str | None) -> bytes | None:
     """The flow that a text for searching is the key of."""
     try:
@@ -119,7 +112,17 @@ def _id_in(context: Context, search: str | None) -> bytes | None:
         return None
 
 
-def _decode(cursor: str | None) -> bytes | None:
+def encode_cursor(cursor: bytes | None) -> str | None:
+    """A cursor of the store as a caller has it."""
+    return None if cursor is None else base64.urlsafe_b64encode(cursor).decode()
+
+
+def decode_cursor(cursor: str | None) -> bytes | None:
+    """A caller's cursor as the store has it.
+
+    Raises:
+        Invalid: It is none.
+    """
     if cursor is None:
         return None
     try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sqlalchemy import event
@@ -73,34 +74,29 @@ class EnginePort:
 
     replica: Replica
     loader: GraphLoader | None
-    loaded: set[str] = field(default_factory=set)
-    """Workflows that the loader gave. It is asked again for each flow: its graph may follow the baggage, or the time."""
 
     def graph_of(self, workflow: str, baggage: Mapping[str, Json]) -> bytes:
-        """Ask the core, then the loader."""
-        core = self.replica.core
-        graph_id = None if workflow in self.loaded else core.workflow(workflow)
+        """Ask the core, then the loader, for each flow again: its graph may follow the baggage, or the time."""
+        graph_id = self.replica.core.workflow(workflow)
         if graph_id is None:
             definition = load(self.loader, workflow, baggage)
             if definition is None:
                 raise unknown_workflow(workflow)
-            self.loaded.add(workflow)
-            graph_id = self.publish(workflow, definition)
+            publish = partial(self.replica.publish, workflow, definition, is_lasting=False)
+            graph_id = self.write(publish).result()
         return graph_id
 
     def graph_within(
         self, workflow: str, baggage: Mapping[str, Json]
     ) -> tuple[bytes, tuple[bytes, str, str] | None]:
         """Ask the core, then the loader."""
-        core = self.replica.core
-        graph_id = None if workflow in self.loaded else core.workflow(workflow)
+        graph_id = self.replica.core.workflow(workflow)
         if graph_id is not None:
             return graph_id, None
         definition = load(self.loader, workflow, baggage)
         if definition is None:
             raise unknown_workflow(workflow)
-        self.loaded.add(workflow)
-        graph_id = self.replica.learn(workflow, definition)
+        graph_id = self.replica.learn(workflow, definition, is_lasting=False)
         return graph_id, (graph_id, workflow, definition.decode())
 
     def expect(self, connection: Connection) -> None:

@@ -29,7 +29,8 @@ def run(
     """Create a flow and wait for it."""
     deadline = Deadline(seconds(timeout))
     asked = read_options(options)
-    if asked.idempotency_key is not None or asked.business_key is not None:
+    keys = (asked.idempotency_key, asked.business_key, asked.thread)
+    if any(key is not None for key in keys):
         key = yield from create(context, workflow, state, None, options)
         return (yield from _wait(context, key, deadline, timeout))
     graph_id = resolve(context, workflow, asked)

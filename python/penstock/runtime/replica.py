@@ -14,7 +14,9 @@ from penstock.clock import SharedClock
 from penstock.errors import Invalid
 from penstock.runtime.claims import Claims
 from penstock.runtime.correlation import correlation_id, without_keys
+from penstock.runtime.graph_finder import FindGraph, GraphFinder
 from penstock.runtime.heartbeat import Heartbeat
+from penstock.runtime.histories import Histories
 from penstock.runtime.housekeeping import Housekeeping
 from penstock.runtime.inbox import Inbox
 from penstock.runtime.leap import Leap
@@ -81,6 +83,7 @@ class Replica:
         lease_ms: int,
         core_options: Mapping[str, Any],
         make_pool: PoolMaker,
+        find_graph: FindGraph | None = None,
         now: Callable[[], int] | None = None,
         retain_ms: int | None = None,
     ) -> None:
@@ -108,7 +111,16 @@ class Replica:
             self.store, self.core, self.writer, self._inbox, self._admit, self._on_fenced, self._name_of
         )
         self.loop = Loop(self.core, self.store.now, make_pool, self.writer.wake)
-        self.poller = Poller(self.store, self.core, self._inbox, self._claims, self._on_work, self._tick)
+        self.poller = Poller(
+            self.store,
+            self.core,
+            self._inbox,
+            self._claims,
+            self._on_work,
+            self._tick,
+            Histories(self.store, self.core),
+        )
+        self._finder = None if find_graph is None else GraphFinder(self, find_graph)
         self.retention = Retention(self.store, self.writer, retain_ms)
         self._notices: Notices | None = None
         self._peers = self._make_peer_services(lease_ms) if self.store.is_shared else ()
@@ -120,17 +132,22 @@ class Replica:
         self._leap = Leap(self.store.now)
         self._forget_clock = now.listen(self._on_leap) if isinstance(now, SharedClock) else lambda: None
 
-    def publish(self, workflow: str, definition: bytes) -> bytes:
+    def publish(self, workflow: str, definition: bytes, *, is_lasting: bool = True) -> bytes:
         """Make a workflow known to the core and to every process that reads the database; its graph's id.
+
+        Args:
+            workflow: Its name.
+            definition: What it means.
+            is_lasting: The name means this graph from now on. Else the graph is one flow's, and the next one asks again.
 
         Raises:
             Invalid: The graph does not compile, or needs a task that the workers do not have; nothing is stored.
         """
-        graph_id = self.learn(workflow, definition)
+        graph_id = self.learn(workflow, definition, is_lasting=is_lasting)
         self.store.publish(graph_id, workflow, definition.decode())
         return graph_id
 
-    def learn(self, workflow: str, definition: bytes) -> bytes:
+    def learn(self, workflow: str, definition: bytes, *, is_lasting: bool) -> bytes:
         """Make a workflow known to the core alone; its graph's id.
 
         Raises:
@@ -143,7 +160,8 @@ class Replica:
                 f"workflow {workflow!r} needs the task {missing[0]!r}, which the workers do not have; "
                 "decorate it with @app.task, above the engine in the app's module"
             )
-        self.core.publish(workflow, graph_id)
+        if is_lasting:
+            self.core.publish(workflow, graph_id)
         return graph_id
 
     def start_workers(self) -> TaskTable:
@@ -166,6 +184,8 @@ class Replica:
         """Begin to write and to claim."""
         self.writer.start()
         self.poller.start()
+        if self._finder is not None:
+            self._finder.start()
         for service in self._services:
             service.start()
         self.loop.kick()
@@ -175,6 +195,9 @@ class Replica:
         self._forget_clock()
         self.poller.stop()
         self.loop.stop(timeout)
+        if self._finder is not None:
+            # A host that still looks for a graph is not waited for: whoever takes the flow asks again.
+            self._finder.stop(timeout)
         if self._notices is not None and not self._notices.stop(timeout):
             _log.warning("A function that was told of a stop has not returned; it is told again.")
         self.writer.stop()
@@ -199,6 +222,8 @@ class Replica:
             )
         if report.reload:
             self._claims.reload(report.reload)
+        if self._finder is not None:
+            self._finder.wake()
         if report.mail or report.reload or self.waiters.wants_verdicts:
             self.poller.poke()
         if report.notices and self._notices is not None:
@@ -212,6 +237,8 @@ class Replica:
 
     def _on_work(self) -> None:
         self.writer.wake()
+        if self._finder is not None:
+            self._finder.wake()
         self.loop.kick()
 
     def _on_fenced(self, fenced: Fenced) -> None:

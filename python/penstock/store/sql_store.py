@@ -21,12 +21,14 @@ from penstock.store import (
     outbox,
     removal,
     replicas,
+    revival,
 )
 from penstock.store.batch import Fenced
 from penstock.store.clock import Clock, wall_clock_ms
 from penstock.store.lists import JsonQueries
 from penstock.store.migrations import check_schema
 from penstock.store.rows import (
+    Answer,
     Created,
     FlowFilter,
     InterruptFilter,
@@ -38,6 +40,7 @@ from penstock.store.rows import (
     PageOfInterrupts,
     Purged,
     ReplicaRow,
+    Sent,
     ShardRow,
     Verdict,
 )
@@ -121,6 +124,16 @@ class SqlStore(ABC):
                 "connection is to another database than the flows are in: pass a connection to the engine's database"
             )
         return host_transaction.create_on(conn, flows, graph, self.now(), self._insert_new)
+
+    def revive(self, messages: Sequence[tuple[bytes, str, str]]) -> list[Sent] | None:
+        """Post messages, all or none, also to flows that have ended."""
+        with self._writing() as conn:
+            return revival.send_or_revive(conn, messages, self.now(), self._insert_new)
+
+    def latest_turn(self, thread_id: bytes) -> OutcomeRow | None:
+        """Read the last turn of a thread."""
+        with self._reading() as conn:
+            return flows.read_latest_turn(conn, thread_id)
 
     def publish(self, graph_id: bytes, workflow: str, definition: str) -> None:
         """Store a definition, once for ever."""
@@ -228,9 +241,14 @@ class SqlStore(ABC):
     def list_interrupts(
         self, which: InterruptFilter, limit: int = 100, cursor: bytes | None = None
     ) -> PageOfInterrupts:
-        """Read a page of open questions, newest first."""
+        """Read a page of open questions, newest first unless asked otherwise."""
         with self._reading() as conn:
             return interrupts.list_interrupts(conn, which, min(limit, PAGE_LIMIT), cursor)
+
+    def answer_of(self, root_id: bytes, interrupt_id: bytes) -> Answer | None:
+        """Find the message that answered a question of this tree."""
+        with self._reading() as conn:
+            return interrupts.read_answer(conn, root_id, interrupt_id)
 
     def graph(self, graph_id: bytes) -> str | None:
         """Read a definition."""

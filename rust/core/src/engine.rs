@@ -6,7 +6,9 @@
 
 mod admit;
 mod budgets;
+mod children;
 mod commit;
+mod deferred;
 mod dispatch;
 mod graphs;
 mod holds;
@@ -18,7 +20,10 @@ mod park;
 mod refuse;
 mod rejoin;
 mod release;
+mod resume;
+mod rewind;
 mod settle;
+mod signals;
 mod sweep;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -37,8 +42,10 @@ use crate::wire::{FrameReader, FrameWriter};
 pub use admit::{input_state, new_state, LoadedFlow};
 pub use budgets::Overdue;
 pub use commit::{Report, Stopped};
+pub use deferred::Wanted;
 pub use mail::{Mail, MAIL_KINDS};
 pub use needs::Needs;
+pub use rewind::{next_state, try_rewind};
 
 /// How long a released flow stays in memory unused.
 const RELEASED_TTL_MS: u64 = 600_000;
@@ -161,6 +168,8 @@ pub(crate) struct Live {
     /// Steps offered to the scheduler.
     pub offered: FxHashSet<u64>,
     pub told: Status,
+    /// What its parent was told last: whether a question is open in its tree.
+    pub told_parent: bool,
     pub journal_bytes: usize,
     pub snapshot_len: usize,
     pub is_releasing: bool,
@@ -175,11 +184,15 @@ pub(crate) struct Live {
     pub refusals: u32,
     /// Messages whose effect the database refused: they get that as their verdict.
     pub blamed_mail: FxHashSet<i64>,
+    /// It had finished when it was loaded: what is to happen to it is in its mail.
+    pub is_revived: bool,
+    /// Set while a message waits for the whole journal.
+    pub history: Option<Box<rewind::History>>,
 }
 
 impl Live {
     fn has_unread_mail(&self) -> bool {
-        self.seen == UNREAD
+        self.seen == UNREAD || self.history.is_some()
     }
 }
 
@@ -257,11 +270,18 @@ pub struct Engine {
     in_flight: FxHashSet<FlowId>,
     /// Flows that were rolled back and are not reported yet.
     reloads: FxHashSet<FlowId>,
+    /// Flows whose mail waits for their journal.
+    histories: FxHashSet<FlowId>,
     next_batch: u64,
     ticket: u64,
     pace: pace::Pace,
     overdue: Vec<Overdue>,
+    /// The clock of time budgets.
+    steady_ms: i64,
     report: Report,
+    /// Unknown workflows of children are the host's to find.
+    asks_for_graphs: bool,
+    wanted: Vec<Wanted>,
 }
 
 impl Engine {
@@ -292,11 +312,15 @@ impl Engine {
             pending: VecDeque::new(),
             in_flight: FxHashSet::default(),
             reloads: FxHashSet::default(),
+            histories: FxHashSet::default(),
             next_batch: 1,
             ticket: 0,
             pace: pace::Pace::default(),
             overdue: Vec::new(),
+            steady_ms: 0,
             report: Report::default(),
+            asks_for_graphs: false,
+            wanted: Vec::new(),
             options,
         }
     }

@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use penstock_core::engine::{Engine, Mail, Needs, Options};
+use penstock_core::engine::{Engine, Mail, Needs, Options, Wanted};
 use penstock_core::error::{Error, Result};
 use penstock_core::scheduler::TaskKind;
 use pyo3::prelude::*;
@@ -24,11 +25,15 @@ struct Core {
     home: Home,
     engine: Mutex<Engine>,
     time_budget_ms: AtomicI64,
+    /// The beginning of the clock by which time budgets go.
+    started: Instant,
 }
 
 /// (name, `is_async`, fields or everything, `takes_flow`)
 type TaskRow = (String, bool, Option<Vec<String>>, bool);
 
+/// Parent, step, child, workflow, baggage.
+type WantedRow<'py> = (Bound<'py, PyBytes>, u64, Bound<'py, PyBytes>, String, Option<String>);
 /// (worker, dispatch, why)
 type OverdueRow = (u32, u64, String);
 
@@ -36,7 +41,10 @@ impl Core {
     /// The engine; refuses in a process that was forked from its own.
     fn engine(&self) -> Result<MutexGuard<'_, Engine>> {
         self.home.check("core")?;
-        Ok(self.engine.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        let steady = self.started.elapsed().as_millis();
+        engine.set_steady(i64::try_from(steady).unwrap_or(i64::MAX));
+        Ok(engine)
     }
 }
 
@@ -62,7 +70,7 @@ impl Core {
         }
         let time_budget_ms = AtomicI64::new(set.time_budget_ms);
         let engine = Mutex::new(Engine::new(set, Box::new(random)));
-        Ok(Self { home: Home::here(), engine, time_budget_ms })
+        Ok(Self { home: Home::here(), engine, time_budget_ms, started: Instant::now() })
     }
 
     #[pyo3(signature = (*, room=None, time_budget_ms=None))]
@@ -204,6 +212,49 @@ impl Core {
         enter(py, || Ok(self.engine()?.deliver(&id, seen, mail, now_ms)))
     }
 
+    fn wanted_histories<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        Ok(ids(py, &enter(py, || Ok(self.engine()?.wanted_histories()))?))
+    }
+
+    fn tell_history(&self, py: Python<'_>, row: &Bound<'_, PyTuple>, now_ms: i64) -> PyResult<()> {
+        let claimed = claimed_flow(row, self.time_budget_ms.load(Ordering::Relaxed))?;
+        enter(py, || {
+            let loaded = claimed.replayable()?;
+            self.engine()?.tell_history(&loaded.about.id, loaded.events, now_ms);
+            Ok(())
+        })
+    }
+
+    fn ask_for_graphs(&self, py: Python<'_>) -> PyResult<()> {
+        enter(py, || {
+            self.engine()?.ask_for_graphs();
+            Ok(())
+        })
+    }
+
+    fn take_wanted<'py>(&self, py: Python<'py>) -> PyResult<Vec<WantedRow<'py>>> {
+        let wanted = enter(py, || Ok(self.engine()?.take_wanted()))?;
+        let row = |wanted: Wanted| {
+            let (parent, child) = (id(py, &wanted.parent), id(py, &wanted.child));
+            (parent, wanted.step, child, wanted.workflow, wanted.baggage)
+        };
+        Ok(wanted.into_iter().map(row).collect())
+    }
+
+    fn found_graph(
+        &self,
+        py: Python<'_>,
+        wanted: (Vec<u8>, u64, Vec<u8>, String, Option<String>),
+        graph_id: Option<[u8; 32]>,
+        failure: Option<(String, String)>,
+        now_ms: i64,
+    ) -> PyResult<bool> {
+        let (parent, step, child, workflow, baggage) = wanted;
+        let wanted = Wanted { parent: id_of(&parent)?, step, child: id_of(&child)?, workflow, baggage };
+        let answer = graph_id.ok_or_else(|| failure.unwrap_or_default());
+        enter(py, || Ok(self.engine()?.found_graph(&wanted, answer, now_ms)))
+    }
+
     fn worker_ready(&self, py: Python<'_>, worker: u32) -> PyResult<()> {
         enter(py, || {
             self.engine()?.worker_ready(worker);
@@ -251,20 +302,13 @@ impl Core {
         })
     }
 
-    fn next_due(&self, py: Python<'_>) -> PyResult<Option<i64>> {
+    fn next_due(&self, py: Python<'_>) -> PyResult<(Option<i64>, Option<i64>)> {
         enter(py, || Ok(self.engine()?.next_due()))
     }
 
     fn give_up(&self, py: Python<'_>, worker: u32, dispatch: u64, now_ms: i64) -> PyResult<()> {
         enter(py, || {
             self.engine()?.give_up(worker, dispatch, now_ms);
-            Ok(())
-        })
-    }
-
-    fn shift_clock(&self, py: Python<'_>, by_ms: i64) -> PyResult<()> {
-        enter(py, || {
-            self.engine()?.shift_clock(by_ms);
             Ok(())
         })
     }

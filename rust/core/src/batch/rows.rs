@@ -153,6 +153,8 @@ pub enum Op {
     Journal(JournalRow),
     /// The end; guarded by owner, claims and mail.
     Stop(Box<StopRow>),
+    /// A finished flow that was revived stays as it is: its `live` row goes again; guarded by owner, claims and mail.
+    Lapse,
     /// Nobody's flow again; guarded by owner, claims and mail.
     Release {
         /// Its next due instant.
@@ -210,7 +212,12 @@ impl Op {
     pub(super) fn is_row_operation(&self) -> bool {
         matches!(
             self,
-            Self::Stop(_) | Self::Release { .. } | Self::Status { .. } | Self::Calm | Self::Message { .. }
+            Self::Stop(_)
+                | Self::Lapse
+                | Self::Release { .. }
+                | Self::Status { .. }
+                | Self::Calm
+                | Self::Message { .. }
         )
     }
 
@@ -252,6 +259,11 @@ pub enum After {
         /// The step.
         step: u64,
     },
+    /// The step may run, unless it has since.
+    OfferAgain {
+        /// The step.
+        step: u64,
+    },
     /// The event is safe.
     Committed {
         /// Its order number.
@@ -274,6 +286,11 @@ pub enum After {
     Created,
     /// The flow's `crashes` are 0.
     Calmed,
+    /// The graphs of the step's children have to be asked for.
+    Ask {
+        /// The step.
+        step: u64,
+    },
     /// The outbox holds something.
     Notify,
 }

@@ -37,8 +37,7 @@ impl Engine {
     /// The worker is gone, and everything it had sent was received. Its steps are `lost` and run again; where it was
     /// ended because one of them outlasted its time budget, that one has failed, and the others are not charged.
     pub fn worker_gone(&mut self, worker: u32, cause: &str, now_ms: i64) {
-        let was_condemned =
-            self.workers.remove(&worker).is_some_and(|worker| worker.clocks.is_condemned());
+        let was_condemned = self.workers.remove(&worker).is_some_and(|worker| worker.clocks.is_condemned());
         for held in self.scheduler.remove_worker(worker) {
             if let Some(running) = self.end_dispatch(held.dispatch) {
                 if running.is_late {
@@ -213,7 +212,7 @@ impl Engine {
         });
         let Err(error) = written else {
             let kind = self.scheduler.kind(task);
-            self.clock_sent(dispatch, kind, budget, now_ms);
+            self.clock_sent(dispatch, kind, budget);
             return;
         };
         self.scheduler.forget(to, dispatch);
@@ -253,7 +252,7 @@ impl Engine {
 
     fn take_result(&mut self, worker: u32, result: &ResultIn, now_ms: i64) {
         self.scheduler.finished(worker, result.dispatch, u64::from(result.ran_us));
-        self.clock_ended(worker, result.dispatch, now_ms);
+        self.clock_ended(worker, result.dispatch);
         self.pace.finished();
         // A result without a current dispatch is late: the step was cancelled, lost or timed out.
         let Some(running) = self.end_dispatch(result.dispatch) else { return };

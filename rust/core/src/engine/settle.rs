@@ -87,6 +87,9 @@ impl Engine {
         group: &mut Group,
         now_ms: i64,
     ) {
+        if let EventBody::Parked { calls, .. } = &mut event.body {
+            self.defer_calls(calls);
+        }
         let Some(live) = self.flows.get_mut(&serial) else { return };
         let (id, claims) = (live.about.id, live.claims);
         let node = live.flow.step(event.step).map(|step| live.entry.graph.node(step.node).name.to_string());
@@ -104,6 +107,9 @@ impl Engine {
         }
         let body = event.body.to_json(live.flow.key());
         live.journal_bytes += body.len();
+        if let Some(history) = &mut live.history {
+            history.tail.push(event.clone());
+        }
         let row = JournalRow {
             ord: event.ord,
             step: event.step,
@@ -131,7 +137,10 @@ impl Engine {
         match &event.body {
             EventBody::Parked { calls, .. } => self.parked(serial, event.step, calls.len(), group, now_ms),
             EventBody::Resolved { call, .. } => self.close_call(serial, event.step, *call, group),
-            EventBody::Control(control) => self.hold(serial, event.step, control, group, now_ms),
+            EventBody::Control(control) => {
+                self.revived(serial, &effects.revived, group, now_ms);
+                self.hold(serial, event.step, control, group, now_ms);
+            }
             _ => {}
         }
         self.after_event(serial, group, now_ms);
@@ -140,9 +149,13 @@ impl Engine {
     fn after_event(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
         let Some(live) = self.flows.get(&serial) else { return };
         if live.flow.status().is_finished() {
-            self.stop(serial, group, now_ms);
+            // A message that waits for the journal may make it go on.
+            if live.history.is_none() {
+                self.stop(serial, group, now_ms);
+            }
         } else {
             self.tell_status(serial, group, now_ms);
+            self.tell_parent(serial, group, now_ms);
             self.consider_snapshot(serial, group, now_ms);
             if let Some(live) = self.flows.get(&serial) {
                 group.after(live.about.id, After::Settle);
@@ -195,7 +208,7 @@ impl Engine {
     }
 
     /// The flow is over: its rows, its parent's answer, its children's end.
-    fn stop(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
+    pub(super) fn stop(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
         let Some(live) = self.flows.get_mut(&serial) else { return };
         live.is_stopping = true;
         let key = live.flow.key().clone();
