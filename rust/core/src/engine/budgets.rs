@@ -66,6 +66,9 @@ impl Clocks {
         if self.held.remove(&dispatch).is_none() {
             return;
         }
+        if self.held.is_empty() {
+            self.due = NEVER;
+        }
         let Some(at) = self.queue.iter().position(|queued| *queued == dispatch) else { return };
         self.queue.remove(at);
         self.started -= usize::from(at < self.started);
