@@ -20,8 +20,8 @@ from penstock.operations import (
     resume,
     rewinds,
     run_task,
-    threads,
     signal,
+    threads,
     wait,
 )
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context

@@ -2,7 +2,7 @@
 
 use super::{Engine, Happening, Kept, Ran, Serial};
 use crate::batch::{After, Group, InterruptRow, JournalRow, Op, StopRow};
-use crate::flow::event::Event;
+use crate::flow::event::{Control, Event};
 use crate::flow::{CallKind, EventBody, Status, Step, TaskResult};
 use crate::ids::FlowId;
 use crate::json;
@@ -132,6 +132,9 @@ impl Engine {
         }
         for step in &effects.ready {
             group.after(id, After::Offer { step: *step });
+        }
+        if matches!(&event.body, EventBody::Control(Control::Rewind(_))) {
+            live.sent_back.extend(effects.ready.iter().map(|step| (*step, event.ord)));
         }
         self.sweep(serial, &effects.dropped, group, now_ms);
         match &event.body {
