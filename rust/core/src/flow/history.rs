@@ -155,9 +155,9 @@ impl Reader {
 
     /// Steps that run again keep what is known of them, and have it all before them.
     fn go_back(&mut self, rewind: &Rewind, effects: &Effects, at: i64) {
-        for step in effects.ready.iter().chain(&effects.revived) {
+        for step in effects.ready.iter().chain(&effects.revived).chain(&effects.waiting_again) {
             let Some(record) = self.records.get_mut(step) else { continue };
-            record.status = if effects.revived.contains(step) { "parked" } else { "ready" };
+            record.status = if effects.ready.contains(step) { "ready" } else { "parked" };
             record.finished_at = None;
             if rewind.steps.contains(step) {
                 (record.attempt, record.error, record.changes) = (0, None, Changes::default());
