@@ -13,6 +13,7 @@ import pytest
 from penstock import App, AsyncEngine, Client, Engine, Flow
 from penstock.errors import Invalid
 from tests.support.databases import Database
+from tests.support.waiting import eventually
 
 app = App("configure")
 
@@ -116,6 +117,7 @@ def test_an_async_engine_is_configured_alike(database: Database) -> None:
 def test_an_engine_with_workers_names_its_processes(database: Database) -> None:
     before = datetime.now(UTC) - timedelta(hours=1)
     with Engine("tests.flows.client_app:app", database.url, workers=2) as engine:
+        eventually(lambda: len(engine.processes()) == 4, what="both workers to be up")
         host, zygote, *workers = engine.processes()
         assert (host.kind, host.pid, zygote.kind, zygote.number) == ("engine", os.getpid(), "zygote", None)
         assert [host.number] == [replica.replica_id for replica in engine.replicas()]
