@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         OpenInterrupt,
         Outcome,
         Page,
+        ProcessInfo,
         ReplicaInfo,
         ShardInfo,
         StepInfo,
@@ -332,9 +333,9 @@ class AsyncEngine:
         """As `Engine.continue_`."""
         return await self._complete(threads.continue_(self._ready, thread, more))
 
-    async def processes(self) -> dict[int, int]:
+    async def processes(self) -> tuple[ProcessInfo, ...]:
         """As `Engine.processes`."""
-        return self._engine.processes()
+        return await self._call(self._engine.processes)
 
     # --- how an operation is awaited ---
 

@@ -160,6 +160,22 @@ class ReplicaInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """A process of an engine.
+
+    Attributes:
+        kind: `engine`, `zygote` or `worker`.
+        number: The engine's replica id, the worker's number as in `StepInfo.worker`; None for the zygote.
+        started_at: By the kernel's word, to a second or so.
+    """
+
+    kind: str
+    number: int | None
+    pid: int
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ShardInfo:
     """A database that holds flows.
 
