@@ -748,15 +748,25 @@ def check_input(definition: bytes, states: list[str]) -> None:
     """
 
 def graph_mermaid(definition: bytes, direction: str) -> str:
-    """Draw a graph as a Mermaid flowchart.
+    """Draw a graph as a Mermaid flowchart, one that breaks a rule too.
 
     Args:
         definition: The graph as JSON.
         direction: `LR`, `RL`, `TB` or `BT`.
 
     Raises:
-        Invalid: The graph breaks a rule, or there is no such direction.
+        Invalid: There is no such direction, or the definition cannot be read.
     """
+
+def mermaid_head(direction: str) -> str:
+    """Write the first line of a Mermaid flowchart.
+
+    Raises:
+        Invalid: There is no such direction.
+    """
+
+def mermaid_label(text: str) -> str:
+    """Write a text as it may stand between the quotes of a label of a Mermaid chart, whatever is in it."""
 
 def read_flow(
     definition: str,

@@ -290,7 +290,10 @@ mod tests {
     #[test]
     fn a_set_contributes_to_reduced_fields_and_overwrites_plain_ones() {
         assert_eq!(journal(r#"{"set":{"n":1,"x":2,"p":3}}"#), r#"{"add":{"n":1},"set":{"p":3,"x":2}}"#);
-        assert_eq!(journal(r#"{"set":{"n":null,"x":null},"del":["y"]}"#), r#"{"add":{"n":null},"del":["x","y"]}"#);
+        assert_eq!(
+            journal(r#"{"set":{"n":null,"x":null},"del":["y"]}"#),
+            r#"{"add":{"n":null},"del":["x","y"]}"#
+        );
         assert_eq!(journal("{}"), "{}");
     }
 
