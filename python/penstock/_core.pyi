@@ -51,6 +51,8 @@ _NewFlowRow: TypeAlias = tuple[
     str | None,  # notify
     bool,  # delete_on_completion
     int,  # created_at
+    bool,  # hold
+    int | None,  # start_at
 ]
 _EventRow: TypeAlias = tuple[
     int,  # ord
@@ -251,15 +253,15 @@ _StepMessage: TypeAlias = tuple[
     int,  # step
     int,  # created_at_ms of the flow
     int,  # step_created_at_ms
-    int,  # deadline_ms; 0 for never
+    int,  # budget_ms, from the attempt's start; 0 for ever
     str,  # flow_key
     str,  # node
     str,  # task
     str,  # baggage, a JSON object, or ""
-    str,  # state, a JSON object; in a partial one a null is a field that is not there
+    str,  # state, a JSON object; where fields were left out a null is a field that is not there
     str,  # changes of earlier attempts in the journal's form, or ""
     str,  # calls that are answered, a JSON list, or ""
-    bool,  # is_partial: the state lacks fields, which `fetch` asks for
+    str,  # left_out: fields that `fetch` asks for, a JSON list; "*" for too many to name, "" for none
 ]
 _GraphMessage: TypeAlias = tuple[
     int,  # WorkerCodec.GRAPH
@@ -269,7 +271,7 @@ _GraphMessage: TypeAlias = tuple[
 _StateMessage: TypeAlias = tuple[
     int,  # WorkerCodec.STATE
     int,  # dispatch
-    str,  # the whole state, a JSON object; "" when the dispatch is not current any more
+    str,  # the fields that were asked for, a JSON object; "" when the dispatch is not current any more
 ]
 _CancelMessage: TypeAlias = tuple[
     int,  # WorkerCodec.CANCEL
@@ -284,6 +286,12 @@ _Result: TypeAlias = tuple[
     int,  # ran_us, at most 2**32 - 1
     str,  # changes, a JSON object {"set", "overwrite", "del"}, or ""
     str,  # meta: goto and delays, calls or the error, a JSON object, or ""
+]
+
+_Overdue: TypeAlias = tuple[
+    int,  # worker
+    int,  # dispatch
+    str,  # why it is given up
 ]
 
 JOURNAL_FORMAT: Final[int]
@@ -307,6 +315,7 @@ class Core:
             `room`: flows it wants to own at most (2 048).
             `time_budget_ms`: longest attempt where neither flow nor node says otherwise (120 000).
             `release_after_ms`: a flow that waits longer is given back to the database (5 000).
+            `max_steps`: steps that one flow may create (1 000 000).
             `max_event_bytes`: longest input, and longest body of an event (16 MiB).
             `snapshot_bytes`: journal after which a snapshot is worth while (256 KiB).
             `threads`: sync tasks that a worker runs at a time (1).
@@ -317,6 +326,9 @@ class Core:
     """
 
     def __new__(cls, replica: int, shard: int, options: dict[str, int]) -> Self: ...
+    def configure(self, *, room: int | None = None, time_budget_ms: int | None = None) -> None:
+        """Change how many flows it holds, and the time budget of flows that have none of their own."""
+
     def add_graph(self, definition: bytes) -> bytes:
         """Learn a graph and return its id; one that is known is only looked up.
 
@@ -360,11 +372,13 @@ class Core:
     def create(self, flows: Sequence[_NewFlowRow], *, watch_creation: bool, watch_stop: bool) -> None:
         """Take new flows, all or none. Their rows are one unit of the next batch.
 
-        With room they are owned from their first commit on; else they are left to whoever claims them.
+        With room they are owned from their first commit on; else, and when they do not start yet, they are left to
+        whoever claims them.
 
         Args:
             flows: (flow_id, workflow, graph_id, input, priority, fairness_key, fairness_weight, time_budget_ms,
-                thread_id, turn, tags, baggage, trace_parent, notify, delete_on_completion, created_at) of each.
+                thread_id, turn, tags, baggage, trace_parent, notify, delete_on_completion, created_at, hold, start_at)
+                of each.
             watch_creation: Name them in `Report.created` when they are safe.
             watch_stop: Name them in `Report.stopped` or `Report.rests` when they come to rest.
 
@@ -448,8 +462,22 @@ class Core:
     def outgoing(self) -> list[tuple[int, bytes]]:
         """Return what `frames` would send without handing out steps: answers to `WorkerCodec.fetch`, cancels."""
 
-    def tick(self, now_ms: int) -> int | None:
-        """Fire the timers that are due and return the instant of the next one; None when there is none."""
+    def tick(self, now_ms: int) -> list[_Overdue]:
+        """Fire the timers that are due.
+
+        Returns:
+            The attempts that did not end in time after they were told to. End their worker and say so with `worker_gone`, or
+            put another thread in the place of each and say so with `give_up`; until then they come again.
+        """
+
+    def next_due(self) -> int | None:
+        """Return the instant of the next timer, after `frames`, which may set one; None when there is none."""
+
+    def give_up(self, worker: int, dispatch: int, now_ms: int) -> None:
+        """Fail an attempt that does not end; its place in the worker is free."""
+
+    def shift_clock(self, by_ms: int) -> None:
+        """Say that the clock behind `now_ms` was set, so that no attempt has run longer or shorter for it."""
 
     def take_batch(self) -> Batch | None:
         """Take what waits to be written, up to the limits of one batch; None when nothing does.
@@ -599,7 +627,7 @@ class Batch:
 
     @property
     def outbox(self) -> list[_OutboxRow]:
-        """Rows of `outbox` to insert: `OUTBOX_COLUMNS`. Always empty: this version publishes nothing."""
+        """Rows of `outbox` to insert: `OUTBOX_COLUMNS`."""
 
     def arrays(self) -> tuple[int, list[bytes], tuple[bytes, int] | None]:
         """The batch as arrays in PostgreSQL's binary format: groups that are there, columns, flow and ord of the last event.
@@ -650,6 +678,10 @@ class Report:
         """Flows whose memory and journal disagree, a defect to be logged: (flow_id, message)."""
 
     @property
+    def notices(self) -> int:
+        """How many rows the outbox was given."""
+
+    @property
     def released(self) -> int:
         """How many flows were given back to the database."""
 
@@ -662,8 +694,8 @@ class WorkerCodec:
     """
 
     STEP: ClassVar[int]
-    """Kind of (STEP, dispatch, graph_no, attempt, step, created_at_ms, step_created_at_ms, deadline_ms, flow_key,
-    node, task, baggage, state, changes, calls, is_partial)."""
+    """Kind of (STEP, dispatch, graph_no, attempt, step, created_at_ms, step_created_at_ms, budget_ms, flow_key,
+    node, task, baggage, state, changes, calls, left_out)."""
 
     GRAPH: ClassVar[int]
     """Kind of (GRAPH, graph_no, reducers), which comes before the first step of that graph."""
@@ -711,8 +743,8 @@ class WorkerCodec:
         """
 
     @staticmethod
-    def fetch(dispatch: int) -> bytes:
-        """Write the frame that asks for the whole state of a step."""
+    def fetch(dispatch: int, names: str) -> bytes:
+        """Write the frame that asks for fields of a step's state: a JSON list of names, or "" for all."""
 
     @staticmethod
     def hello(about: str) -> bytes:
@@ -799,6 +831,19 @@ def read_flow(
         CorruptJournal: The rows are no journal of this graph.
         Invalid: The graph or the input cannot be read.
     """
+
+def nodes_reached(events: Sequence[tuple[str, str]]) -> list[str]:
+    """Name the nodes at which events of a journal made steps, in order, some more than once.
+
+    Args:
+        events: (event, body) of journal rows.
+
+    Raises:
+        CorruptJournal: One cannot be read.
+    """
+
+def first_events(*, hold: bool, start_at: int | None) -> list[str]:
+    """Write the bodies of the `control` events that a new flow begins with."""
 
 def new_flow_id(now_ms: int) -> bytes:
     """Make a flow's id: a UUIDv7 whose other bits are from the system's random source."""

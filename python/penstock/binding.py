@@ -36,12 +36,7 @@ EVERYTHING = Needs(None, True)
 
 
 def needs_of(function: Callable[..., Any]) -> Needs:
-    """Say what a task needs, before it is ever called: what cannot be told from its parameters is everything.
-
-    An async task needs everything, because it cannot wait for the rest without blocking its loop.
-    """
-    if is_async(function):
-        return EVERYTHING
+    """Say what a task needs, before it is ever called: what cannot be told from its parameters is everything."""
     try:
         parameters = list(_parameters(function))
     except Exception:  # noqa: BLE001 - a signature or an annotation may not be there to be looked at yet

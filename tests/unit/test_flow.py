@@ -289,9 +289,17 @@ def test_the_carrier_knows_where_it_is() -> None:
     assert (flow.key, flow.step_key, flow.node, flow.attempt) == ("0-flow", "0-flow/7", "node", 2)
     assert flow.baggage == {"tenant": "a"}
     assert flow.created_at == datetime(1970, 1, 1, 0, 0, 5, tzinfo=UTC)
-    assert flow.deadline == datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+    assert flow.deadline is None, "its time has not begun"
     assert flow.now.tzinfo is not None
     assert not flow.is_cancelled
+
+
+def test_the_time_budget_begins_when_the_task_does() -> None:
+    def task(flow: Flow) -> None:
+        assert flow.deadline is not None
+        assert timedelta(seconds=59) < flow.deadline - flow.now <= timedelta(seconds=60)
+
+    assert run(task, carrier())[0] == DONE
 
 
 def test_the_current_flow_is_found_in_a_task_and_nowhere_else() -> None:

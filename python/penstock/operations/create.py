@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from penstock._core import JOURNAL_FORMAT, new_flow_id
 from penstock.errors import EngineUnavailable, Invalid
 from penstock.operations.context import Context, ended
+from penstock.operations.beginning import beginning, first_of
 from penstock.operations.operation import Operation, Until, settled
 from penstock.options import FlowOptions, encode_object
 from penstock.runtime.waiters import LOST_CREATION
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 State = Mapping[str, "Json"]
 
 # Options whose meaning needs operations of a later version; refused rather than half obeyed.
-_LATER = ("thread", "start_at", "delete_on_completion", "notify_on_stop", "hold")
+_LATER = ("thread", "delete_on_completion", "notify_on_stop")
 
 
 def create(
@@ -114,6 +115,7 @@ def make_row(
         None,
         False,
         now,
+        *first_of(asked, now),
     )
 
 
@@ -124,9 +126,12 @@ def unowned(
     flow_id, workflow, graph_id, state = row[:4]
     band, place, tags, about, now = row[4:7], row[7:10], row[10], row[11:15], row[15]
     names = (flow_id, flow_id, None, None, workflow, graph_id)
-    flow = (*names, "running", *band, *place, tags, state, *about, None, now, None, None)
-    live = (flow_id, None, 0, 0, *band, now, None, 0, None, graph_id, JOURNAL_FORMAT)
-    return NewFlow(flow, live, idempotency_key=idempotency_key, idempotency_hash=idempotency_hash)
+    begin = beginning(flow_id, now, *row[16:18])
+    flow = (*names, begin.status, *band, *place, tags, state, *about, None, now, None, None)
+    live = (flow_id, None, 0, 0, *band, begin.ready_at, begin.wake_at, 0, None, graph_id, JOURNAL_FORMAT)
+    return NewFlow(
+        flow, live, begin.journal, idempotency_key=idempotency_key, idempotency_hash=idempotency_hash
+    )
 
 
 def _create_once(context: Context, workflow: str, state: State | None, asked: FlowOptions) -> Operation[str]:

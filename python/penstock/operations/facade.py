@@ -7,7 +7,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
-from penstock.operations import cancel, create, find, read, replicas, resume, run_task, wait
+from penstock.operations import (
+    breakpoints,
+    cancel,
+    create,
+    find,
+    pause,
+    read,
+    replicas,
+    resume,
+    run_task,
+    wait,
+)
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context
 from penstock.operations.operation import complete
 
@@ -72,14 +83,18 @@ class Operations(ABC):
         """Run one task as a flow with that one node, and wait for it."""
         return complete(run_task.run_task(self._ready, task, state, timeout, options))
 
-    def wait(self, key: str, *, timeout: Duration | None = None) -> Outcome:
+    def wait(self, key: str, *, timeout: Duration | None = None, until: str | None = None) -> Outcome:
         """Wait until a flow has stopped: completed, failed, cancelled or interrupted.
+
+        Args:
+            until: Or until it has come to this node of its graph: a step of the node was made, if not started.
 
         Raises:
             NotFound: No such flow.
+            Invalid: The flow's graph has no such node.
             WaitTimeout: It has not stopped in time.
         """
-        return complete(wait.wait(self._ready, key, timeout))
+        return complete(wait.wait(self._ready, key, timeout, until))
 
     def poll(self, key: str, *, timeout: Duration = 0) -> Outcome:
         """Wait for up to `timeout`, then tell how the flow stands, with its current state."""
@@ -124,6 +139,54 @@ class Operations(ABC):
             Conflict: None is open, or somebody else has answered it.
         """
         complete(resume.resume(self._ready, key, answer, interrupt_id, timeout))
+
+    def pause(self, key: str, reason: str = "", *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
+        """Let no step of a flow or of its children start any more; those that run finish.
+
+        Raises:
+            Conflict: It is paused already, or has finished.
+        """
+        complete(pause.pause(self._ready, key, reason, timeout))
+
+    def unpause(self, key: str, *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
+        """Let a paused flow go on, or one that was created with `hold=True`.
+
+        Raises:
+            Conflict: It is not paused.
+        """
+        complete(pause.unpause(self._ready, key, timeout))
+
+    def break_before(
+        self, key: str, node: str, on: bool = True, *, timeout: Duration = VERDICT_TIMEOUT_S
+    ) -> None:
+        """Hold the steps of a node before they start, in the flow and in everything below it.
+
+        Args:
+            on: False holds no more of them; what is held already stays so until `resume_break`.
+
+        Raises:
+            Invalid: No known graph has such a node.
+            Conflict: The flow has finished.
+        """
+        complete(breakpoints.break_before(self._ready, key, node, on, timeout))
+
+    def resume_break(
+        self,
+        key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """Let the oldest step go that a breakpoint holds.
+
+        Args:
+            overrides: Fields that replace those the step sees, reduced ones too; None deletes.
+
+        Raises:
+            Conflict: No step is held.
+            Invalid: An override does not fit its field's reducer.
+        """
+        complete(breakpoints.resume_break(self._ready, key, overrides, timeout))
 
     def cancel(self, key: str, reason: str = "", *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
         """Cancel a flow and its children: no step starts any more, and late results are dropped.

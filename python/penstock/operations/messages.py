@@ -27,9 +27,20 @@ def ask(context: Context, key: str, kind: str, body: Mapping[str, Any], timeout:
         WaitTimeout: No verdict came in time; the message stands and will be answered.
     """
     deadline = Deadline(seconds(timeout))
-    flow_id = context.flow_id(key)
-    _check_addressee(context, key, flow_id, kind)
+    root_of(context, key, kind)
     text = json.dumps(body, allow_nan=False, separators=(",", ":"))
+    yield from deliver(context, key, kind, text, deadline)
+
+
+def deliver(context: Context, key: str, kind: str, text: str, deadline: Deadline) -> Operation[None]:
+    """Send a message to a flow, whichever of its tree it is, and wait for the verdict.
+
+    Raises:
+        NotFound: No such flow.
+        Conflict: The flow has ended, or its owner refuses.
+        WaitTimeout: No verdict came in time; the message stands and will be answered.
+    """
+    flow_id = context.flow_id(key)
     sent = yield from settled(context.port.write(partial(context.store.send, flow_id, kind, text)))
     if sent is None:
         raise unknown_flow(key)
@@ -38,13 +49,20 @@ def ask(context: Context, key: str, kind: str, body: Mapping[str, Any], timeout:
     yield from _await_verdict(context, key, flow_id, kind, sent, deadline)
 
 
-def _check_addressee(context: Context, key: str, flow_id: bytes, kind: str) -> None:
-    row = context.store.outcome(flow_id)
+def root_of(context: Context, key: str, kind: str) -> bytes:
+    """The id of a flow that operations may direct.
+
+    Raises:
+        NotFound: No such flow.
+        Invalid: It is a child; the message names its root.
+    """
+    row = context.store.outcome(context.flow_id(key))
     if row is None:
         raise unknown_flow(key)
     if row.parent_id is not None:
         root = context.key_of(row.root_id)
         raise Invalid(f"flow {key} is a child and takes no {kind}; send it to its root, {root}")
+    return row.flow_id
 
 
 def _await_verdict(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 LONGEST_SLEEP_S = 3_600.0
+# Less is the clock being slewed, or a shard's clock being measured anew.
+_CLOCK_JUMP_MS = 1_000
 
 
 class AnyPool(Protocol):
@@ -37,6 +40,10 @@ class AnyPool(Protocol):
 
     def kill(self, worker: int, why: str) -> None:
         """End a worker."""
+        ...
+
+    def give_up(self, worker: int, dispatch: int, why: str) -> bool:
+        """Free the place of an attempt that does not end; whether it is free at once."""
         ...
 
     async def stop(self, timeout: float) -> None:
@@ -91,6 +98,7 @@ class Loop:
         # Written by any thread that kicks, cleared by the loop's: several kicks are one turn.
         self._is_kicked = False
         self._timer: asyncio.TimerHandle | None = None
+        self._clock_offset = now() - int(time.monotonic() * 1000)
 
     def start(self) -> TaskTable:
         """Start the thread and the workers; the tasks that they have.
@@ -189,12 +197,28 @@ class Loop:
         if self._is_draining or self._pool is None:
             return
         now = self._now()
-        due = self._core.tick(now)
+        self._check_clock(now)
+        for worker, dispatch, why in self._core.tick(now):
+            self._give_up(worker, dispatch, why, now)
         for worker, data in self._core.frames(now):
             self._pool.send(worker, data)
         if self._core.has_batch():
             self._wake_writer()
-        self._arm(due, now)
+        self._arm(self._core.next_due(), now)
+
+    def _give_up(self, worker: int, dispatch: int, why: str, now: int) -> None:
+        assert self._pool is not None
+        if self._pool.give_up(worker, dispatch, why):
+            self._core.give_up(worker, dispatch, now)
+        else:
+            self._core.drain_worker(worker)
+
+    def _check_clock(self, now: int) -> None:
+        """Notice that the clock was set: a task has run no longer for that."""
+        offset = now - int(time.monotonic() * 1000)
+        if abs(offset - self._clock_offset) > _CLOCK_JUMP_MS:
+            self._core.shift_clock(offset - self._clock_offset)
+        self._clock_offset = offset
 
     def _arm(self, due: int | None, now: int) -> None:
         if self._timer is not None:

@@ -20,7 +20,7 @@ Result = tuple[int, int, int, str, str]
 
 _MOST_US = 2**32 - 1
 # How long cancelled asyncio tasks of an ended attempt may take to end before the result is sent anyway.
-_LEFTOVER_SECONDS = 1.0
+_LEFTOVER_SECONDS = 0.5
 
 
 def run_attempt(flow: Flow, task: Task) -> Result:
@@ -31,6 +31,7 @@ def run_attempt(flow: Flow, task: Task) -> Result:
 def _run_in_context(flow: Flow, task: Task) -> Result:
     _current.set(flow)
     started = time.perf_counter_ns()
+    flow._begin()
     try:
         if flow.is_cancelled:
             raise cancelled()
@@ -44,6 +45,7 @@ async def run_async_attempt(flow: Flow, task: Task) -> Result:
     """Run an async task as a coroutine of the worker's loop; the caller gives it a context of its own."""
     _current.set(flow)
     started = time.perf_counter_ns()
+    flow._begin()
     try:
         merge_returned(flow, await task.call(flow))
         result = settle(flow, None, started)

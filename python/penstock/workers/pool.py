@@ -110,6 +110,16 @@ class Pool:
             known.why = why
             self._zygote.send({"kind": "kill", "worker": worker})
 
+    def give_up(self, worker: int, dispatch: int, why: str) -> bool:
+        """Free the place of an attempt that does not end: kill its worker.
+
+        Returns:
+            False: the place is free when the worker is gone.
+        """
+        log.warning("worker %d is killed: %s", worker, why)
+        self.kill(worker, why)
+        return False
+
     async def stop(self, timeout: float) -> None:
         """Let all workers finish what they have and end them; after `timeout` seconds they are killed."""
         self._is_stopping = True

@@ -5,11 +5,14 @@
 //! the outside: time comes in as `now_ms`, chance through [`Options::random`].
 
 mod admit;
+mod budgets;
 mod commit;
 mod dispatch;
 mod graphs;
+mod holds;
 mod mail;
 mod needs;
+mod notify;
 mod pace;
 mod park;
 mod refuse;
@@ -24,7 +27,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::batch::{Building, Group, NewFlow};
-use crate::flow::{Context, Flow, Status, TaskResult};
+use crate::flow::{Context, Flow, Status, TaskResult, DEFAULT_MAX_STEPS};
 use crate::graph::Graph;
 use crate::ids::{new_id, FlowId};
 use crate::lru::Lru;
@@ -32,6 +35,7 @@ use crate::scheduler::{Scheduler, SlotOptions, TaskKind, Timers};
 use crate::wire::{FrameReader, FrameWriter};
 
 pub use admit::{input_state, new_state, LoadedFlow};
+pub use budgets::Overdue;
 pub use commit::{Report, Stopped};
 pub use mail::{Mail, MAIL_KINDS};
 pub use needs::Needs;
@@ -58,8 +62,12 @@ pub struct Options {
     pub room: usize,
     /// Longest attempt when neither flow nor node says otherwise.
     pub time_budget_ms: i64,
+    /// How long an attempt may take to end after it was told that its time is up.
+    pub grace_ms: i64,
     /// A flow that waits longer than this is released.
     pub release_after_ms: i64,
+    /// Steps that one flow may create.
+    pub max_steps: u64,
     /// Longest body of one event.
     pub max_event_bytes: usize,
     /// Journal bytes after which a snapshot is worth while.
@@ -79,7 +87,9 @@ impl Default for Options {
             shard: 1,
             room: 2_048,
             time_budget_ms: 120_000,
+            grace_ms: 1_000,
             release_after_ms: 5_000,
+            max_steps: DEFAULT_MAX_STEPS,
             max_event_bytes: MAX_EVENT_BYTES,
             snapshot_bytes: 256 << 10,
             threads: 1,
@@ -183,12 +193,16 @@ pub(crate) struct Running {
     pub queued_ms: i64,
     /// Whether the worker was told; a guarded step waits for its `started` event first.
     pub is_sent: bool,
+    pub budget_ms: i64,
+    /// Its time is up and it was told: whatever it answers, it has failed.
+    pub is_late: bool,
 }
 
 pub(crate) struct Worker {
     pub reader: FrameReader,
     pub outbox: FrameWriter,
     pub graphs: FxHashSet<u32>,
+    pub clocks: budgets::Clocks,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -246,6 +260,7 @@ pub struct Engine {
     next_batch: u64,
     ticket: u64,
     pace: pace::Pace,
+    overdue: Vec<Overdue>,
     report: Report,
 }
 
@@ -280,6 +295,7 @@ impl Engine {
             next_batch: 1,
             ticket: 0,
             pace: pace::Pace::default(),
+            overdue: Vec::new(),
             report: Report::default(),
             options,
         }

@@ -56,6 +56,7 @@ impl Bench {
             notify: None,
             delete_on_completion: false,
             created_at: NOW,
+            first: Vec::new(),
         };
         self.engine.create(flow).unwrap();
         id

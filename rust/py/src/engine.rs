@@ -1,5 +1,6 @@
 //! The engine's core as Python drives it: whole batches and buffers, one call a turn.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use penstock_core::engine::{Engine, Mail, Needs, Options};
@@ -22,11 +23,14 @@ use crate::row::{id, ids};
 struct Core {
     home: Home,
     engine: Mutex<Engine>,
-    time_budget_ms: i64,
+    time_budget_ms: AtomicI64,
 }
 
 /// (name, `is_async`, fields or everything, `takes_flow`)
 type TaskRow = (String, bool, Option<Vec<String>>, bool);
+
+/// (worker, dispatch, why)
+type OverdueRow = (u32, u64, String);
 
 impl Core {
     /// The engine; refuses in a process that was forked from its own.
@@ -45,7 +49,9 @@ impl Core {
             match name.extract::<String>()?.as_str() {
                 "room" => set.room = value.extract()?,
                 "time_budget_ms" => set.time_budget_ms = value.extract()?,
+                "grace_ms" => set.grace_ms = value.extract()?,
                 "release_after_ms" => set.release_after_ms = value.extract()?,
+                "max_steps" => set.max_steps = value.extract()?,
                 "max_event_bytes" => set.max_event_bytes = value.extract()?,
                 "snapshot_bytes" => set.snapshot_bytes = value.extract()?,
                 "threads" => set.threads = value.extract()?,
@@ -54,9 +60,22 @@ impl Core {
                 other => return Err(to_py(Error::invalid(format!("the core has no option {other:?}")))),
             }
         }
-        let time_budget_ms = set.time_budget_ms;
+        let time_budget_ms = AtomicI64::new(set.time_budget_ms);
         let engine = Mutex::new(Engine::new(set, Box::new(random)));
         Ok(Self { home: Home::here(), engine, time_budget_ms })
+    }
+
+    #[pyo3(signature = (*, room=None, time_budget_ms=None))]
+    fn configure(&self, py: Python<'_>, room: Option<usize>, time_budget_ms: Option<i64>) -> PyResult<()> {
+        if let Some(ms) = time_budget_ms {
+            self.time_budget_ms.store(ms, Ordering::Relaxed);
+        }
+        enter(py, || {
+            if let Some(room) = room {
+                self.engine()?.set_room(room);
+            }
+            Ok(())
+        })
     }
 
     fn add_graph<'py>(&self, py: Python<'py>, definition: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
@@ -154,8 +173,9 @@ impl Core {
         rows: Vec<Bound<'py, PyTuple>>,
         now_ms: i64,
     ) -> PyResult<Vec<(Bound<'py, PyBytes>, String)>> {
+        let time_budget_ms = self.time_budget_ms.load(Ordering::Relaxed);
         let claimed =
-            rows.iter().map(|row| claimed_flow(row, self.time_budget_ms)).collect::<PyResult<Vec<_>>>()?;
+            rows.iter().map(|row| claimed_flow(row, time_budget_ms)).collect::<PyResult<Vec<_>>>()?;
         let broken = enter(py, || {
             let mut engine = self.engine()?;
             let mut broken = Vec::new();
@@ -223,8 +243,30 @@ impl Core {
         PyList::new(py, frames.iter().map(|(worker, bytes)| (*worker, PyBytes::new(py, bytes))))
     }
 
-    fn tick(&self, py: Python<'_>, now_ms: i64) -> PyResult<Option<i64>> {
-        enter(py, || Ok(self.engine()?.tick(now_ms)))
+    fn tick(&self, py: Python<'_>, now_ms: i64) -> PyResult<Vec<OverdueRow>> {
+        enter(py, || {
+            let mut engine = self.engine()?;
+            engine.tick(now_ms);
+            Ok(engine.overdue().into_iter().map(|late| (late.worker, late.dispatch, late.why)).collect())
+        })
+    }
+
+    fn next_due(&self, py: Python<'_>) -> PyResult<Option<i64>> {
+        enter(py, || Ok(self.engine()?.next_due()))
+    }
+
+    fn give_up(&self, py: Python<'_>, worker: u32, dispatch: u64, now_ms: i64) -> PyResult<()> {
+        enter(py, || {
+            self.engine()?.give_up(worker, dispatch, now_ms);
+            Ok(())
+        })
+    }
+
+    fn shift_clock(&self, py: Python<'_>, by_ms: i64) -> PyResult<()> {
+        enter(py, || {
+            self.engine()?.shift_clock(by_ms);
+            Ok(())
+        })
     }
 
     fn take_batch(&self, py: Python<'_>) -> PyResult<Option<Batch>> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{clock, Engine, GraphEntry, Live, Ran, Released, Serial, UNREAD};
-use crate::batch::{After, CreateRow, Group, NewFlow, Op};
+use crate::batch::{After, CreateRow, Group, JournalRow, NewFlow, Op};
 use crate::error::{Error, Result};
 use crate::flow::{Event, EventBody, Flow};
 use crate::ids::{flow_key, FlowId};
@@ -76,22 +76,38 @@ impl Engine {
 
     pub(super) fn create_in(&mut self, new: NewFlow, group: &mut Group) -> Result<()> {
         let (entry, state) = self.check_input(&new)?;
-        let is_ours = self.space() > 0 && self.missing_tasks(&new.graph).is_empty();
         let id = new.id;
+        let key = flow_key(self.options.shard, &id).into();
+        let mut flow = Flow::new(entry.graph.clone(), key, state, new.created_at);
+        let first = first_rows(&mut flow, &new)?;
+        // What does not start now costs no memory.
+        let wake_at = flow.next_due().filter(|at| *at > new.created_at);
+        let is_waiting = flow.is_paused() || wake_at.is_some();
+        let is_ours = !is_waiting && self.space() > 0 && self.missing_tasks(&new.graph).is_empty();
         let (owner, claims) = if is_ours { (Some(self.options.replica), 1) } else { (None, 0) };
-        group.push(id, claims, Op::Create(Box::new(CreateRow { flow: new.clone(), owner, claims })));
+        let row = CreateRow {
+            owner,
+            claims,
+            status: flow.status().as_str(),
+            ready_at: (!is_waiting).then_some(new.created_at),
+            wake_at,
+            flow: new.clone(),
+        };
+        group.push(id, claims, Op::Create(Box::new(row)));
+        for row in first {
+            group.push(id, claims, Op::Journal(row));
+        }
         group.after(id, After::Created);
         self.unstored.insert(id);
         if is_ours {
-            let key = flow_key(self.options.shard, &id).into();
-            let flow = Flow::new(entry.graph.clone(), key, state, new.created_at);
             self.insert(new, entry, flow, claims);
             group.after(id, After::Offer { step: 1 });
         }
         Ok(())
     }
 
-    fn insert(&mut self, about: NewFlow, entry: Arc<GraphEntry>, flow: Flow, claims: i64) -> Serial {
+    fn insert(&mut self, about: NewFlow, entry: Arc<GraphEntry>, mut flow: Flow, claims: i64) -> Serial {
+        flow.limit_steps(self.options.max_steps);
         let mut serial = self.next_serial;
         while self.flows.contains_key(&serial) {
             serial = serial.wrapping_add(1);
@@ -211,6 +227,7 @@ impl Engine {
         live.committed = flow.ord();
         live.told = flow.status();
         live.flow = flow;
+        live.flow.limit_steps(self.options.max_steps);
         live.crashes = loaded.crashes;
         live.journal_bytes = loaded.journal_bytes;
         live.snapshot_len = snapshot_len(&loaded.events);
@@ -250,6 +267,18 @@ impl Engine {
         self.settle_kept(serial, now_ms);
         self.consider_release(serial, now_ms);
     }
+}
+
+/// Does to a new flow what is to be done before anything runs; gives the rows that record it.
+fn first_rows(flow: &mut Flow, new: &NewFlow) -> Result<Vec<JournalRow>> {
+    let mut rows = Vec::new();
+    for control in &new.first {
+        let body = EventBody::Control(control.clone());
+        let event = Event { ord: flow.ord() + 1, step: 0, attempt: 0, at: new.created_at, body };
+        flow.apply(&event, None)?;
+        rows.push(JournalRow::of_flow(&event, flow.key()));
+    }
+    Ok(rows)
 }
 
 /// The state that a new flow starts from.

@@ -44,6 +44,8 @@ pub struct Report {
     pub broken: Vec<(FlowId, String)>,
     /// How many flows were released.
     pub released: usize,
+    /// How many rows the outbox was given.
+    pub notices: usize,
 }
 
 impl Engine {
@@ -140,6 +142,10 @@ impl Engine {
                 self.to_send.push(dispatch);
                 return;
             }
+            After::Notify => {
+                self.report.notices += 1;
+                return;
+            }
             _ => {}
         }
         let Some(serial) = self.index.get(flow).copied() else { return };
@@ -166,7 +172,7 @@ impl Engine {
             After::Stopped => self.stopped(serial, flow),
             After::Released => self.let_go(serial, now_ms),
             After::Calmed => self.calmed(serial, now_ms),
-            After::Created | After::Send { .. } => {}
+            After::Created | After::Send { .. } | After::Notify => {}
         }
     }
 

@@ -9,7 +9,8 @@ use crate::json::{self, Value};
 use crate::state::Field;
 
 /// The kinds of messages that this version understands.
-pub const MAIL_KINDS: [&str; 3] = ["resume", "cancel", "child_result"];
+pub const MAIL_KINDS: [&str; 8] =
+    ["resume", "cancel", "child_result", "pause", "unpause", "inherit", "break_before", "resume_break"];
 
 /// The verdict on a message that did what it asked.
 pub(super) const OBEYED: &str = "{\"ok\":true}";
@@ -83,17 +84,25 @@ impl Engine {
         let body = Body(json::object_fields(&message.body)?);
         if status.is_finished() && message.kind != "child_result" {
             let (key, status) = (live.flow.key(), status.as_str());
-            return Err(Error::conflict(format!("{} came too late: flow {key} is {status}", message.kind)));
+            let why = live.flow.cancel_reason().map_or(String::new(), |reason| format!(" ({reason:?})"));
+            return Err(Error::conflict(format!(
+                "{} came too late: flow {key} is {status}{why}",
+                message.kind
+            )));
         }
         match &*message.kind {
             "resume" => self.obey_resume(serial, &body, group, now_ms),
             "cancel" => {
-                // A column cannot hold a NUL.
-                let reason = body.text("reason").unwrap_or_default().replace('\0', "\u{fffd}");
+                let reason = body.reason();
                 self.cancel(serial, &reason, group, now_ms);
                 Ok(())
             }
             "child_result" => self.obey_child_result(serial, &body, is_blamed, group, now_ms),
+            "pause" => self.obey_pause(serial, &body, group, now_ms),
+            "unpause" => self.obey_unpause(serial, group, now_ms),
+            "inherit" => self.obey_inherit(serial, &body, group, now_ms),
+            "break_before" => self.obey_break_before(serial, &body, group, now_ms),
+            "resume_break" => self.obey_resume_break(serial, &body, group, now_ms),
             other => Err(Error::invalid(format!("this engine knows no operation {other:?}; upgrade it"))),
         }
     }
@@ -111,6 +120,8 @@ impl Engine {
         let found = open.iter().find(|(_, _, call)| wanted.is_none() || call.id == wanted);
         let (step, call) = found.map(|(step, call, _)| (*step, *call)).ok_or_else(|| {
             Error::conflict(match wanted {
+                Some(id) if live.flow.held_as(&id).is_some() => held_instead(&key),
+                None if !live.flow.held().is_empty() => held_instead(&key),
                 Some(id) => format!(
                     "interrupt {} of flow {key} is not open; it was answered or it lapsed",
                     crate::ids::hex(&id)
@@ -152,16 +163,28 @@ impl Engine {
     }
 }
 
-struct Body(Vec<(Field, Value)>);
+/// The members of a message.
+pub(super) struct Body(Vec<(Field, Value)>);
 
 impl Body {
-    fn get(&self, name: &str) -> Option<&Value> {
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
         self.0.iter().find(|(field, _)| &**field == name).map(|(_, value)| value)
     }
 
-    fn text(&self, name: &str) -> Option<String> {
+    pub(super) fn text(&self, name: &str) -> Option<String> {
         self.get(name).filter(|value| !value.is_null()).map(outcome::text)
     }
+}
+
+impl Body {
+    /// Why, in the caller's words. A column cannot hold a NUL.
+    pub(super) fn reason(&self) -> String {
+        self.text("reason").unwrap_or_default().replace('\0', "\u{fffd}")
+    }
+}
+
+fn held_instead(key: &str) -> String {
+    format!("a breakpoint holds flow {key}, and takes no answer; let it go by resume_break()")
 }
 
 fn refusal(error: &Error) -> String {

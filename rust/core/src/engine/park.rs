@@ -32,9 +32,10 @@ impl Engine {
         self.arm_calls(serial, step);
     }
 
-    /// Arms the timers of a step's open calls.
+    /// Arms the timers of a step's open calls. What falls due while the flow is paused is so when it goes on.
     pub(super) fn arm_calls(&mut self, serial: Serial, step: u64) {
-        let Some(found) = self.flows.get(&serial).and_then(|live| live.flow.step(step)) else { return };
+        let Some(live) = self.flows.get(&serial).filter(|live| !live.flow.is_paused()) else { return };
+        let Some(found) = live.flow.step(step) else { return };
         for (at, call) in (0..).zip(&found.calls) {
             if let Some(due) = call.due.filter(|_| call.is_open()) {
                 self.timers.set(Timer::Call(serial, step, at), clock(due));
@@ -79,7 +80,8 @@ impl Engine {
         call: &Call,
         now_ms: i64,
     ) -> Option<NewFlow> {
-        let parent = &self.flows.get(&serial)?.about;
+        let live = self.flows.get(&serial)?;
+        let parent = &live.about;
         Some(NewFlow {
             id,
             root: parent.root,
@@ -99,6 +101,7 @@ impl Engine {
             notify: None,
             delete_on_completion: false,
             created_at: now_ms,
+            first: live.flow.inherited().into_iter().collect(),
         })
     }
 
@@ -192,15 +195,13 @@ impl Engine {
 
     /// Cancels a flow; the children it waits for go with it.
     pub(super) fn cancel(&mut self, serial: Serial, reason: &str, group: &mut Group, now_ms: i64) {
-        let Some(live) = self.flows.get(&serial) else { return };
-        let body = EventBody::Control(Control::Cancel { reason: reason.to_owned() });
-        let event = Event { ord: live.flow.ord() + 1, step: 0, attempt: 0, at: now_ms, body };
-        self.record(serial, event, None, Ran::default(), group, now_ms);
+        self.control(serial, 0, Control::Cancel { reason: reason.to_owned() }, group, now_ms);
     }
 
-    /// Fires what is due; gives the next due instant.
-    pub fn tick(&mut self, now_ms: i64) -> Option<i64> {
+    /// Fires what is due.
+    pub fn tick(&mut self, now_ms: i64) {
         self.pace.take(now_ms);
+        self.fire_budgets(now_ms);
         for timer in self.timers.due(clock(now_ms)) {
             match timer {
                 Timer::Delay(serial, step) => self.offer(serial, step, now_ms),
@@ -208,7 +209,12 @@ impl Engine {
                 Timer::Rest(serial) => self.consider_release(serial, now_ms),
             }
         }
-        self.timers.next().map(u64::cast_signed)
+    }
+
+    /// The next instant at which something is due. Frames that were handed out may have made it an earlier one.
+    pub fn next_due(&self) -> Option<i64> {
+        let timer = self.timers.next().map(u64::cast_signed);
+        timer.into_iter().chain(self.next_budget()).min()
     }
 
     fn due(&mut self, serial: Serial, step: u64, call: u32, now_ms: i64) {

@@ -3,7 +3,7 @@
 use super::settle::json_list;
 use super::{clock, Engine, Released, Serial, Timer};
 use crate::batch::{After, Group, Op};
-use crate::flow::CallKind;
+use crate::flow::{CallKind, Step};
 use crate::ids::FlowId;
 
 /// When a release that was put off is looked at again.
@@ -19,7 +19,8 @@ impl Engine {
             return;
         }
         let Some(live) = self.flows.get_mut(&serial) else { return };
-        let has_work = live.flow.steps().any(|step| !step.is_parked() && step.not_before <= now_ms);
+        let is_work = |step: &Step| step.is_runnable() && step.not_before <= now_ms;
+        let has_work = !live.flow.is_paused() && live.flow.steps().any(is_work);
         let wake_at = live.flow.next_due();
         if has_work || wake_at.is_some_and(|at| at <= now_ms + self.options.release_after_ms) {
             return;

@@ -3,7 +3,7 @@
 use super::{Engine, Happening, Kept, Ran, Serial};
 use crate::batch::{After, Group, InterruptRow, JournalRow, Op, StopRow};
 use crate::flow::event::Event;
-use crate::flow::{Call, CallKind, EventBody, Status, TaskResult};
+use crate::flow::{CallKind, EventBody, Status, Step, TaskResult};
 use crate::ids::FlowId;
 use crate::json;
 use crate::state::State;
@@ -131,6 +131,7 @@ impl Engine {
         match &event.body {
             EventBody::Parked { calls, .. } => self.parked(serial, event.step, calls.len(), group, now_ms),
             EventBody::Resolved { call, .. } => self.close_call(serial, event.step, *call, group),
+            EventBody::Control(control) => self.hold(serial, event.step, control, group, now_ms),
             _ => {}
         }
         self.after_event(serial, group, now_ms);
@@ -161,6 +162,7 @@ impl Engine {
         group.push(live.about.id, live.claims, Op::Status { status: status.as_str(), position, at: now_ms });
         if status == Status::Interrupted {
             group.after(live.about.id, After::Rest);
+            self.notify(serial, group);
         }
     }
 
@@ -207,6 +209,7 @@ impl Engine {
         let (id, claims, parent) = (live.about.id, live.claims, live.about.parent);
         group.push(id, claims, Op::Stop(Box::new(row)));
         group.after(id, After::Stopped);
+        self.notify(serial, group);
         if let Some((parent, step)) = parent {
             self.answer_parent(serial, parent, step, group, now_ms);
         }
@@ -224,6 +227,7 @@ impl Engine {
         let call = step.calls.get(call).filter(|call| call.kind == CallKind::Interrupt)?;
         Some(InterruptRow {
             id: call.id?,
+            kind: "interrupt",
             root: live.about.root,
             step: step.number,
             node: live.entry.graph.node(step.node).name.to_string(),
@@ -235,9 +239,10 @@ impl Engine {
     }
 }
 
-/// The ids of the questions that are open among some calls.
-pub(super) fn open_row_ids(calls: &[Call]) -> impl Iterator<Item = FlowId> + '_ {
-    calls.iter().filter(|call| call.is_open_interrupt()).filter_map(|call| call.id)
+/// The ids under which a step stands among the open questions.
+pub(super) fn open_row_ids(step: &Step) -> impl Iterator<Item = FlowId> + '_ {
+    let asked = step.calls.iter().filter(|call| call.is_open_interrupt());
+    asked.filter_map(|call| call.id).chain(step.hold.id())
 }
 
 /// A JSON list of strings.

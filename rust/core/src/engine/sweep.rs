@@ -17,7 +17,7 @@ impl Engine {
         for step in dropped {
             self.withdraw(serial, step.number);
             self.clear_step_timers(serial, step);
-            for interrupt in open_row_ids(&step.calls) {
+            for interrupt in open_row_ids(step) {
                 group.push(id, claims, Op::CloseInterrupt { id: interrupt });
             }
         }

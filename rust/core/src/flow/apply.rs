@@ -3,7 +3,7 @@
 use super::event::{Entry, Event, EventBody, Next, Route};
 use super::outcome::{StepError, TaskError};
 use super::park::{Call, CallError, CallKind};
-use super::{Branch, Cohort, Flow, Status, Step, View};
+use super::{Branch, Cohort, Flow, Hold, Status, Step, View};
 use crate::error::{Error, Result};
 use crate::graph::NodeIx;
 use crate::json::Value;
@@ -81,7 +81,7 @@ impl Flow {
                 effects.ready.push(event.step);
             }
             EventBody::Started => self.live(event.step)?.is_started = true,
-            EventBody::Control(control) => self.apply_control(control, &mut effects),
+            EventBody::Control(control) => self.apply_control(event.step, control, &mut effects)?,
             EventBody::Snapshot(state) => self.restore(state)?,
         }
         self.ord = event.ord;
@@ -89,7 +89,7 @@ impl Flow {
         Ok(effects)
     }
 
-    fn live(&mut self, number: u64) -> Result<&mut Step> {
+    pub(super) fn live(&mut self, number: u64) -> Result<&mut Step> {
         let key = &self.key;
         self.steps.get_mut(&number).ok_or_else(|| {
             Error::corrupt(format!("the journal of flow {key} speaks of step {number}, which is not live"))
@@ -281,7 +281,7 @@ impl Flow {
     pub(super) fn drop_steps(&mut self, mut steps: Vec<u64>, effects: &mut Effects) {
         steps.sort_unstable();
         for step in steps.iter().filter_map(|number| self.steps.remove(number)) {
-            self.open_interrupts -= step.calls.iter().filter(|call| call.is_open_interrupt()).count();
+            self.open_interrupts -= step.open_questions();
             effects.dropped.push(step);
         }
     }
@@ -318,6 +318,7 @@ impl Flow {
             losses: 0,
             losses_alone: 0,
             is_started: false,
+            hold: Hold::None,
             broken: None,
         };
         self.steps.insert(number, step);

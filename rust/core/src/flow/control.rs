@@ -1,11 +1,16 @@
 //! What operations do to a flow: the `control` events, and how they change it.
 
+use std::fmt::Write;
+
 use super::apply::Effects;
 use super::event::{corrupt, Fields};
+use super::holds::Holds;
 use super::outcome::text;
 use super::{Flow, Status};
 use crate::error::Result;
+use crate::ids::{hex, unhex, FlowId};
 use crate::json;
+use crate::state::Changes;
 
 /// What an operation did to a flow.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +19,42 @@ pub enum Control {
     Cancel {
         /// Why, in the caller's words.
         reason: String,
+    },
+    /// No step starts until it is unpaused.
+    Pause {
+        /// Why, in the caller's words.
+        reason: String,
+    },
+    /// What was held by a pause may start.
+    Unpause,
+    /// The first step starts no earlier.
+    StartAt {
+        /// Milliseconds since 1970.
+        at: i64,
+    },
+    /// The parent is held so, and its child is too.
+    Inherit {
+        /// How the parent is held, as of its event `version`.
+        holds: Holds,
+    },
+    /// A breakpoint was set or removed.
+    BreakBefore {
+        /// The node whose steps are held.
+        node: String,
+        /// False removes it.
+        on: bool,
+    },
+    /// A breakpoint holds the event's step.
+    Break {
+        /// The id under which it stands among the open questions.
+        id: FlowId,
+    },
+    /// The event's step may go on.
+    ResumeBreak {
+        /// The id under which it was held.
+        id: FlowId,
+        /// What is changed in the step's view.
+        overrides: Changes,
     },
 }
 
@@ -25,22 +66,86 @@ impl Control {
                 out.push_str(",\"what\":\"cancel\",\"reason\":");
                 json::escape(reason, out);
             }
+            Self::Pause { reason } => {
+                out.push_str(",\"what\":\"pause\",\"reason\":");
+                json::escape(reason, out);
+            }
+            Self::Unpause => out.push_str(",\"what\":\"unpause\""),
+            Self::StartAt { at } => {
+                let _ = write!(out, ",\"what\":\"start_at\",\"at\":{at}");
+            }
+            Self::Inherit { holds } => {
+                out.push_str(",\"what\":\"inherit\",");
+                holds.write(out);
+            }
+            Self::BreakBefore { node, on } => {
+                out.push_str(",\"what\":\"break_before\",\"node\":");
+                json::escape(node, out);
+                let _ = write!(out, ",\"on\":{on}");
+            }
+            Self::Break { id } => {
+                let _ = write!(out, ",\"what\":\"break\",\"id\":\"{}\"", hex(id));
+            }
+            Self::ResumeBreak { id, overrides } => {
+                let _ = write!(out, ",\"what\":\"resume_break\",\"id\":\"{}\",\"overrides\":", hex(id));
+                overrides.to_journal(out);
+            }
         }
     }
 
     pub(super) fn read(fields: &Fields) -> Result<Self> {
-        match fields.get("what").map(text).as_deref() {
-            Some("cancel") => Ok(Self::Cancel { reason: fields.get("reason").map(text).unwrap_or_default() }),
-            _ => Err(corrupt()),
-        }
+        let reason = || fields.get("reason").map(text).unwrap_or_default();
+        let id = || fields.get("id").and_then(|id| unhex(&text(id))).ok_or_else(corrupt);
+        let what = fields.get("what").map(text).ok_or_else(corrupt)?;
+        Ok(match &*what {
+            "cancel" => Self::Cancel { reason: reason() },
+            "pause" => Self::Pause { reason: reason() },
+            "unpause" => Self::Unpause,
+            "start_at" => Self::StartAt { at: fields.int("at").ok_or_else(corrupt)? },
+            "inherit" => Self::Inherit { holds: Holds::of(|name| fields.get(name))? },
+            "break_before" => Self::BreakBefore {
+                node: fields.get("node").map(text).ok_or_else(corrupt)?,
+                on: fields.get("on").is_some_and(|on| on.raw() == "true"),
+            },
+            "break" => Self::Break { id: id()? },
+            "resume_break" => {
+                let overrides = fields.get("overrides").ok_or_else(corrupt)?;
+                Self::ResumeBreak { id: id()?, overrides: Changes::from_journal(overrides.raw())? }
+            }
+            _ => return Err(corrupt()),
+        })
     }
 }
 
 impl Flow {
-    pub(super) fn apply_control(&mut self, control: &Control, effects: &mut Effects) {
+    pub(super) fn apply_control(
+        &mut self,
+        step: u64,
+        control: &Control,
+        effects: &mut Effects,
+    ) -> Result<()> {
         match control {
             Control::Cancel { reason } => self.apply_cancel(reason, effects),
+            Control::Pause { reason } => {
+                let holds = Holds { paused: Some(reason.clone()), ..self.holds.clone() };
+                self.hold_so(holds, effects);
+            }
+            Control::Unpause => self.hold_so(Holds { paused: None, ..self.holds.clone() }, effects),
+            Control::StartAt { at } => self.live(1)?.not_before = *at,
+            Control::Inherit { holds } => self.hold_so(holds.clone(), effects),
+            Control::BreakBefore { node, on } => {
+                let mut holds = self.holds.clone();
+                if *on {
+                    holds.breaks.insert(node.clone());
+                } else {
+                    holds.breaks.remove(node);
+                }
+                self.hold_so(holds, effects);
+            }
+            Control::Break { id } => self.apply_break(step, *id)?,
+            Control::ResumeBreak { overrides, .. } => self.apply_resume_break(step, overrides, effects)?,
         }
+        Ok(())
     }
 
     fn apply_cancel(&mut self, reason: &str, effects: &mut Effects) {

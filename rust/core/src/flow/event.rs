@@ -160,6 +160,18 @@ impl EventBody {
         out
     }
 
+    /// The nodes at which it made steps.
+    ///
+    /// # Errors
+    /// `corrupt` for a snapshot that is none.
+    pub fn nodes_reached(&self) -> Result<Vec<String>> {
+        Ok(match self {
+            Self::Done { next, .. } | Self::Failed { next, .. } => next.nodes().map(str::to_owned).collect(),
+            Self::Snapshot(text) => snapshot_nodes(text)?,
+            _ => Vec::new(),
+        })
+    }
+
     /// Reads a row of the journal.
     ///
     /// # Errors
@@ -210,6 +222,17 @@ impl EventBody {
             }
         })
     }
+}
+
+/// The nodes at which the steps of a snapshot stand.
+fn snapshot_nodes(text: &str) -> Result<Vec<String>> {
+    let fields = Fields(json::object_fields(text)?);
+    let steps = fields.get("steps").and_then(Value::elements).ok_or_else(corrupt)?;
+    let node = |step: &Value| {
+        let fields = Fields(json::object_fields(step.raw())?);
+        fields.get("node").map(self::text).ok_or_else(corrupt)
+    };
+    steps.iter().map(node).collect()
 }
 
 /// The members of a body.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::event::{Event, EventBody, Next, Route};
+use super::event::{Control, Event, EventBody, Next, Route};
 use super::{Flow, StepError};
 use crate::error::Result;
 use crate::graph::Graph;
@@ -166,6 +166,13 @@ impl Reader {
             }
             EventBody::Resolved { .. } => record.status = if parked { "parked" } else { "ready" },
             EventBody::Lost { .. } => record.status = "ready",
+            EventBody::Control(Control::Break { .. }) => record.status = "waiting",
+            EventBody::Control(Control::ResumeBreak { .. }) => {
+                record.status = "ready";
+                if let (Some(state), Some(step)) = (&mut record.state, self.flow.step(event.step)) {
+                    *state = self.flow.view(step);
+                }
+            }
             EventBody::Started | EventBody::Control(_) | EventBody::Snapshot(_) => {}
         }
         let mut text =

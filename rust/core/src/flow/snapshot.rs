@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::outcome::{StepError, TaskError};
 use super::park::Call;
-use super::{Branch, Cohort, Flow, Status, Step, View};
+use super::{Branch, Cohort, Flow, Hold, Holds, Status, Step, View};
 use crate::error::{Error, Result};
 use crate::graph::NodeIx;
 use crate::json::{self, Value};
@@ -34,6 +34,11 @@ impl Flow {
             out.push_str(",\"cancel_reason\":");
             json::escape(reason, &mut out);
         }
+        if self.holds != Holds::default() {
+            out.push_str(",\"holds\":{");
+            self.holds.write(&mut out);
+            out.push('}');
+        }
         out.push('}');
         out
     }
@@ -53,8 +58,8 @@ impl Flow {
             let step = self.read_step(&Members(json::object_fields(value.raw())?))?;
             self.steps.insert(step.number, step);
         }
-        let calls = self.steps.values().flat_map(|step| &step.calls);
-        self.open_interrupts = calls.filter(|call| call.is_open_interrupt()).count();
+        self.open_interrupts = self.steps.values().map(Step::open_questions).sum();
+        self.holds = fields.get("holds").map(Holds::read).transpose()?.unwrap_or_default();
         self.output = fields.get("output").map(|value| State::from_json(value.raw())).transpose()?;
         self.error = fields.get("error").map(StepError::from_json).transpose()?;
         self.cancel_reason = fields.text("cancel_reason");
@@ -85,6 +90,7 @@ impl Flow {
         out.push_str(",\"calls\":[");
         list(&step.calls, out, Call::write_json);
         out.push(']');
+        step.hold.write(out);
         if let Some(error) = &step.broken {
             let placed = StepError { error: error.clone(), node: node.clone(), step: step.number };
             let _ = write!(out, ",\"broken\":{}", placed.to_json(&self.key, true));
@@ -118,6 +124,7 @@ impl Flow {
             losses: fields.number("losses")?,
             losses_alone: fields.number("losses_alone")?,
             is_started: fields.get("is_started").is_some_and(|value| value.raw() == "true"),
+            hold: Hold::read(fields.get("hold"))?,
             broken: broken.map(|placed: StepError| -> TaskError { placed.error }),
         })
     }

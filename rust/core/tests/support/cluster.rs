@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use penstock_core::batch::{Batch, NewFlow};
 use penstock_core::engine::{Engine, Options, Report};
+use penstock_core::flow::event::Control;
 use penstock_core::flow::{CallKind, EventBody};
 use penstock_core::ids::{hex, new_id, FlowId};
 use penstock_core::scheduler::TaskKind;
@@ -11,7 +12,7 @@ use penstock_core::wire::{FrameReader, FrameWriter, Message, Outcome, ResultOut,
 use serde_json::json;
 
 use super::blocks::{definition, input, make, Kinds};
-use super::database::{Database, No, BAD};
+use super::database::{Database, FlowRow, No, BAD};
 use super::rng::Rng;
 
 /// A graph as the simulation knows it.
@@ -122,6 +123,7 @@ impl Cluster {
 
     pub fn create(&mut self) {
         let id = new_id(self.now_ms, self.rng.bytes());
+        let first = self.first();
         let plan = &self.plans[self.rng.below(3) as usize];
         let mut state = input();
         state["depth"] = json!(0);
@@ -144,9 +146,22 @@ impl Cluster {
             notify: None,
             delete_on_completion: false,
             created_at: self.now_ms,
+            first,
         };
         let at = self.rng.below(self.replicas.len() as u64) as usize;
         self.replicas[at].engine.create(flow).unwrap();
+    }
+
+    /// Some flows begin paused, some later.
+    fn first(&mut self) -> Vec<Control> {
+        let mut first = Vec::new();
+        if self.rng.chance(10) {
+            first.push(Control::StartAt { at: self.now_ms + self.rng.below(300) as i64 });
+        }
+        if self.rng.chance(10) {
+            first.push(Control::Pause { reason: "hold".into() });
+        }
+        first
     }
 
     /// One thing that chance picks.
@@ -161,7 +176,8 @@ impl Cluster {
             77..=82 => self.claim(at),
             83..=90 => self.load(at),
             91..=94 => self.pass_time(at),
-            95..=97 => self.send_mail(),
+            95..=96 => self.send_mail(),
+            97 => self.hold(),
             98 => self.kill_worker(at),
             _ => self.kill_replica(at),
         }
@@ -352,7 +368,22 @@ impl Cluster {
 
     fn pass_time(&mut self, at: usize) {
         self.now_ms += *self.rng.pick(&[1, 5, 40, 90]);
+        self.tick(at);
+    }
+
+    fn tick(&mut self, at: usize) {
         self.replicas[at].engine.tick(self.now_ms);
+        for late in self.replicas[at].engine.overdue() {
+            if self.rng.chance(50) {
+                // Its result may still come.
+                self.replicas[at].engine.give_up(late.worker, late.dispatch, self.now_ms);
+            } else {
+                let found = self.replicas[at].workers.iter().position(|w| w.number == late.worker);
+                if let Some(worker) = found {
+                    self.replace_worker(at, worker);
+                }
+            }
+        }
     }
 
     /// Somebody answers a question, or cancels, or tries to.
@@ -367,6 +398,47 @@ impl Cluster {
             self.db.post(&flow, "cancel", json!({ "reason": reason }).to_string(), self.now_ms);
         } else if self.rng.chance(30) {
             self.answer(flow);
+        }
+    }
+
+    /// Somebody pauses a tree, sets a breakpoint in it, or lets go of something.
+    fn hold(&mut self) {
+        let rows = self.db.flows.values().filter(|row| row.about.parent.is_none());
+        let roots: Vec<FlowId> = rows.map(|row| row.about.id).collect();
+        if roots.is_empty() {
+            return;
+        }
+        let root = *self.rng.pick(&roots);
+        let (kind, body) = match self.rng.below(5) {
+            0 => ("pause", json!({"reason": "look"})),
+            1 => ("unpause", json!({})),
+            2 => return self.let_go(),
+            on => {
+                let plan = &self.plans[self.rng.below(3) as usize];
+                ("break_before", json!({"node": self.rng.pick(&plan.nodes), "on": on == 3}))
+            }
+        };
+        self.db.post(&root, kind, body.to_string(), self.now_ms);
+    }
+
+    /// Lets a held step go on.
+    fn let_go(&mut self) {
+        let open = self.db.interrupts.iter().filter(|(id, _)| self.db.breakpoints.contains(*id));
+        let held: Vec<(FlowId, FlowId)> = open.map(|(id, flow)| (*id, *flow)).collect();
+        if held.is_empty() {
+            return;
+        }
+        let (id, flow) = *self.rng.pick(&held);
+        let body = json!({"interrupt_id": hex(&id), "overrides": {"over": 1, "x": null}});
+        self.db.post(&flow, "resume_break", body.to_string(), self.now_ms);
+    }
+
+    /// Lets every paused tree go on.
+    fn unpause(&mut self) {
+        let is_paused = |row: &&FlowRow| row.about.parent.is_none() && row.status == "paused";
+        let paused: Vec<FlowId> = self.db.flows.values().filter(is_paused).map(|row| row.about.id).collect();
+        for flow in paused {
+            self.db.post(&flow, "unpause", "{}".into(), self.now_ms);
         }
     }
 
@@ -420,7 +492,7 @@ impl Cluster {
                 self.read_mail(at);
                 self.claim(at);
                 self.load(at);
-                self.replicas[at].engine.tick(self.now_ms);
+                self.tick(at);
             }
             self.now_ms += 30;
             if round % 20 == 0 {
@@ -428,6 +500,8 @@ impl Cluster {
                 if let Some(flow) = open.first() {
                     self.answer(*flow);
                 }
+                self.let_go();
+                self.unpause();
             }
             let is_idle = self.replicas.iter().all(|replica| replica.engine.entries() == 0);
             if self.db.live.is_empty() && is_idle {
@@ -527,6 +601,14 @@ fn check_start(db: &Database, seed: u64, replica: i64, step: &StepIn) {
     let is_waiting = flow.open_calls(CallKind::Sleep).iter().any(|(number, ..)| *number == step.step);
     assert!(!is_waiting, "seed {seed}: it sleeps");
     assert!(live.crashes == 0 || found.is_started, "seed {seed}: an unguarded start after a crash");
+    assert!(found.is_runnable(), "seed {seed}: a breakpoint holds step {}", step.step);
+    // Somebody is just letting it go, and will hear so with the commit.
+    let letters = db.inbox.get(&db.flows[&id].about.root).into_iter().flatten();
+    let is_let_go =
+        letters.filter(|letter| letter.verdict.is_none()).any(|letter| letter.kind != "child_result");
+    let may_start = found.is_started || is_let_go;
+    assert!(!flow.is_paused() || may_start, "seed {seed}: the flow is paused");
+    assert!(!flow.breaks_before(found) || may_start, "seed {seed}: a breakpoint was passed");
 }
 
 fn plan(rng: &mut Rng, seed: u64, at: usize) -> Plan {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use penstock_core::batch::{Batch, JournalRow, NewFlow, Op};
+use penstock_core::batch::{Batch, CreateRow, JournalRow, NewFlow, Op};
 use penstock_core::engine::{input_state, LoadedFlow, Mail};
 use penstock_core::flow::{Event, EventBody, Flow};
 use penstock_core::graph::Graph;
@@ -53,6 +53,8 @@ pub struct Database {
     pub live: BTreeMap<FlowId, LiveRow>,
     pub inbox: BTreeMap<FlowId, Vec<Letter>>,
     pub interrupts: BTreeMap<FlowId, FlowId>,
+    /// Which of `interrupts` hold a step, open or not.
+    pub breakpoints: BTreeSet<FlowId>,
     pub graphs: BTreeMap<[u8; 32], Arc<Graph>>,
     pub dead: BTreeSet<i64>,
 }
@@ -103,11 +105,15 @@ impl Database {
     fn write(&mut self, flow: &FlowId, claims: i64, op: &Op, replica: i64) {
         let seed = self.seed;
         match op {
-            Op::Create(row) => self.insert(&row.flow, row.owner, row.claims),
+            Op::Create(row) => self.insert(row),
             Op::Journal(row) => {
                 let live =
                     self.live.get(flow).unwrap_or_else(|| panic!("seed {seed}: event of an ended flow"));
-                assert_eq!((live.owner, live.claims), (Some(replica), claims), "seed {seed}: not its owner");
+                let is_new = live.owner.is_none() && live.claims == 0;
+                assert!(
+                    is_new || live.owner == Some(replica) && live.claims == claims,
+                    "seed {seed}: not its owner"
+                );
                 self.append(flow, row);
             }
             Op::Calm => self.live.get_mut(flow).unwrap().crashes = 0,
@@ -138,6 +144,9 @@ impl Database {
             }
             Op::OpenInterrupt(row) => {
                 assert!(self.interrupts.insert(row.id, *flow).is_none(), "seed {seed}: asked twice");
+                if row.kind == "breakpoint" {
+                    self.breakpoints.insert(row.id);
+                }
             }
             Op::CloseInterrupt { id } => {
                 assert!(self.interrupts.remove(id).is_some(), "seed {seed}: closed what was not open");
@@ -145,15 +154,16 @@ impl Database {
         }
     }
 
-    fn insert(&mut self, about: &NewFlow, owner: Option<i64>, claims: i64) {
+    fn insert(&mut self, new: &CreateRow) {
+        let about = &new.flow;
         let graph = self.graphs[&about.graph].clone();
         let input = input_state(&about.input, graph.reducers()).unwrap();
         let folded = Flow::new(graph, flow_key(1, &about.id).into(), input, about.created_at);
         let row =
-            FlowRow { about: about.clone(), status: "running", output: None, journal: Vec::new(), folded };
+            FlowRow { about: about.clone(), status: new.status, output: None, journal: Vec::new(), folded };
         assert!(self.flows.insert(about.id, row).is_none(), "seed {}: created twice", self.seed);
-        let ready_at = Some(about.created_at);
-        self.live.insert(about.id, LiveRow { owner, claims, crashes: 0, ready_at, wake_at: None, mail: 0 });
+        let CreateRow { owner, claims, ready_at, wake_at, .. } = *new;
+        self.live.insert(about.id, LiveRow { owner, claims, crashes: 0, ready_at, wake_at, mail: 0 });
     }
 
     fn append(&mut self, flow: &FlowId, row: &JournalRow) {
