@@ -9,7 +9,7 @@ argument of a wrong type raises `TypeError`, an integer that does not fit the co
 """
 
 from collections.abc import Sequence, Set
-from typing import ClassVar, Final, Literal, Self, TypeAlias, final
+from typing import ClassVar, Final, Literal, Self, TypeAlias, TypedDict, final
 
 __all__ = [
     "JOURNAL_FORMAT",
@@ -529,6 +529,9 @@ class Core:
     def owned_of(self, flow_ids: Sequence[bytes]) -> list[bytes]:
         """Return those of these ids whose flows it owns, in the order given."""
 
+    def running_steps(self, flow_id: bytes) -> list[int]:
+        """Return the numbers of the flow's steps that are in workers now, in no order; none of a flow not owned."""
+
     def rejoin(self, replica: int) -> list[bytes]:
         """Go on as another replica that owns nothing, after this one was declared dead.
 
@@ -800,32 +803,42 @@ def mermaid_head(direction: str) -> str:
 def mermaid_label(text: str) -> str:
     """Write a text as it may stand between the quotes of a label of a Mermaid chart, whatever is in it."""
 
-def read_flow(
-    definition: str,
-    *,
-    key: str,
-    input: str,
-    created_at: int,
-    rows: Sequence[_JournalLine],
-    now_ms: int,
-    step: int | None = None,
-) -> str:
+class _Told(TypedDict):
+    definition: str
+    """The flow's graph as JSON."""
+    key: str
+    input: str
+    """The state that it was created with, a JSON object."""
+    created_at: int
+    rows: Sequence[_JournalLine]
+    """(ord, step, node, event, attempt, replica, worker, queued_ms, ran_ms, at, body) from ord 1 on."""
+    running: Sequence[int]
+    """Numbers of the steps that are in workers now; known to the owner only."""
+
+def read_flow(flow: _Told, now_ms: int, step: int | None = None) -> str:
     """Replay a whole journal and tell how the flow stands, in any process.
 
     Args:
-        definition: The flow's graph as JSON.
-        key: The flow's key.
-        input: The state that it was created with, a JSON object.
-        created_at: When it was created.
-        rows: (ord, step, node, event, attempt, replica, worker, queued_ms, ran_ms, at, body) from ord 1 on.
+        flow: The flow with its journal.
         now_ms: Now; a step that is delayed beyond it is `waiting`.
         step: The number of the step whose state is wanted too.
 
     Returns:
         JSON of `status`, `state`, `error`, `cancel_reason`, `nodes` (names of those it stands at) and `steps`. A
         step has `number`, `node`, `task`, `status`, `attempt`, `predecessors`, `ordinal`, `replica`, `worker`,
-        `created_at`, `finished_at`, `queued_ms`, `ran_ms`, `error`, `changes` in the journal's form, `children` (ids
-        in hexadecimal), `events`, and `state` if it is the one wanted.
+        `created_at`, `finished_at`, `queued_ms`, `ran_ms`, `waited_ms`, `error`, `changes` in the journal's form,
+        `children` (ids in hexadecimal), `events`, and `state` if it is the one wanted.
+
+    Raises:
+        CorruptJournal: The rows are no journal of this graph.
+        Invalid: The graph or the input cannot be read.
+    """
+
+def count_steps(flow: _Told, now_ms: int) -> str:
+    """Replay a whole journal and count the steps.
+
+    Returns:
+        JSON of `counts` (status to number) and `children` (ids in hexadecimal).
 
     Raises:
         CorruptJournal: The rows are no journal of this graph.

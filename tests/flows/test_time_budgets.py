@@ -89,7 +89,9 @@ def say_deadline(flow: Flow) -> dict[str, float]:
 STUBBORN = {"hang": hang, "refuse_to_end": refuse_to_end, "hold_up_the_loop": hold_up_the_loop}
 for name, task in {**STUBBORN, "heed": heed, "wait_long": wait_long}.items():
     app.graph(name).node("work", task, time_budget=SHORT)
-app.graph("retried").node("work", hang_at_first, time_budget=SHORT, retry=Retry(2, 0.001, on=("time_budget",)))
+app.graph("retried").node(
+    "work", hang_at_first, time_budget=SHORT, retry=Retry(2, 0.001, on=("time_budget",))
+)
 app.graph("routed").node("work", hang, time_budget=SHORT).node("rescue", rescue).on_error("work", "rescue")
 app.graph("neighbour").node("work", neighbour)
 app.graph("waiting").node("work", wait_long)

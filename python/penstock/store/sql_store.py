@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 
-from penstock.store import creation, flows, graphs, inbox, interrupts, journal, replicas
+from penstock.store import creation, flows, graphs, inbox, interrupts, journal, pasts, replicas
 from penstock.store.batch import Fenced
 from penstock.store.clock import Clock, wall_clock_ms
 from penstock.store.flows import JsonQueries
@@ -22,6 +22,7 @@ from penstock.store.rows import (
     OutcomeRow,
     PageOfFlows,
     PageOfInterrupts,
+    PastRow,
     ReplicaRow,
     Verdict,
 )
@@ -136,6 +137,16 @@ class SqlStore(ABC):
         """Read the events of a flow past ord *after*, in order."""
         with self._reading() as conn:
             return journal.read_journal(conn, flow_id, after)
+
+    def pasts(self, flow_ids: Sequence[bytes]) -> list[PastRow]:
+        """Read flows with their whole journals, in one snapshot."""
+        with self._reading() as conn:
+            return pasts.read_pasts(conn, flow_ids)
+
+    def mark(self, root_id: bytes) -> tuple[int, ...]:
+        """Read numbers of which one changes with whatever happens in a tree."""
+        with self._reading() as conn:
+            return pasts.read_mark(conn, root_id)
 
     def list_flows(self, which: FlowFilter, limit: int = 100, cursor: bytes | None = None) -> PageOfFlows:
         """Read a page of flows, newest first."""

@@ -325,6 +325,12 @@ impl Engine {
         flows.iter().filter(|flow| self.index.contains_key(*flow)).copied().collect()
     }
 
+    /// The flow's steps that are in workers now, none when it is not owned.
+    pub fn running_steps(&self, flow: &FlowId) -> Vec<u64> {
+        let live = self.index.get(flow).and_then(|serial| self.flows.get(serial));
+        live.map(|live| live.running.keys().copied().collect()).unwrap_or_default()
+    }
+
     /// The id under which it writes.
     pub fn replica(&self) -> i64 {
         self.options.replica

@@ -218,11 +218,8 @@ impl Engine {
         if let Some(TaskResult::Failed(said)) = said {
             error.traceback.clone_from(&said.traceback);
         }
-        let ran = Ran {
-            worker: Some(running.worker),
-            queued_ms: running.queued_ms,
-            ran_ms: running.budget_ms,
-        };
+        let ran =
+            Ran { worker: Some(running.worker), queued_ms: running.queued_ms, ran_ms: running.budget_ms };
         self.finished(running.flow, running.step, TaskResult::Failed(error), ran, now_ms);
     }
 }

@@ -37,8 +37,7 @@ impl Engine {
     /// The worker is gone, and everything it had sent was received. Its steps are `lost` and run again; where it was
     /// ended because one of them outlasted its time budget, that one has failed, and the others are not charged.
     pub fn worker_gone(&mut self, worker: u32, cause: &str, now_ms: i64) {
-        let was_condemned =
-            self.workers.remove(&worker).is_some_and(|worker| worker.clocks.is_condemned());
+        let was_condemned = self.workers.remove(&worker).is_some_and(|worker| worker.clocks.is_condemned());
         for held in self.scheduler.remove_worker(worker) {
             if let Some(running) = self.end_dispatch(held.dispatch) {
                 if running.is_late {

@@ -222,7 +222,10 @@ mod tests {
     fn named_fields_travel_whatever_their_size_and_an_absent_one_as_null() {
         let view = state(&[("a", 10), ("big", 1 << 20), ("other", 10)]);
         let sent = needs(&["big", "gone", "big"], false).select(&view);
-        assert_eq!((names_in(&sent), &*sent.left_out), (vec!["big".into(), "gone".into()], r#"["a","other"]"#));
+        assert_eq!(
+            (names_in(&sent), &*sent.left_out),
+            (vec!["big".into(), "gone".into()], r#"["a","other"]"#)
+        );
         assert!(sent.state.ends_with(r#","gone":null}"#));
     }
 
