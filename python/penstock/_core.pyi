@@ -91,6 +91,13 @@ _Message: TypeAlias = tuple[
     str,  # kind
     str,  # body, a JSON object
 ]
+_Wanted: TypeAlias = tuple[
+    bytes,  # the flow that calls a child
+    int,  # its step
+    bytes,  # the child
+    str,  # the workflow that the child is to run
+    str | None,  # the parent's baggage, a JSON object
+]
 _JournalLine: TypeAlias = tuple[
     int,  # ord
     int,  # step
@@ -412,6 +419,21 @@ class Core:
 
         Returns:
             (flow_id, reason) of those that cannot be replayed; they are not taken in.
+        """
+
+    def ask_for_graphs(self) -> None:
+        """Have children of unknown workflows wait until `found_graph` tells their graph, instead of failing."""
+
+    def take_wanted(self) -> list[_Wanted]:
+        """Give the children whose graphs are asked for since the last call: (parent, step, child, workflow, baggage)."""
+
+    def found_graph(
+        self, wanted: _Wanted, graph_id: bytes | None, failure: tuple[str, str] | None, now_ms: int
+    ) -> bool:
+        """Create a child that waited for its graph, or have its call fail with a code and a message.
+
+        Returns:
+            False when nobody here waits for it any more; whoever owns the parent asks again.
         """
 
     def deliver(self, flow_id: bytes, seen: int, messages: list[_Message], now_ms: int) -> bool:

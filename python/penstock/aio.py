@@ -25,12 +25,14 @@ from penstock.operations import (
     draw,
     find,
     history,
+    interrupts,
     overview,
     pause,
     read,
     replicas,
     resume,
     run_task,
+    signal,
     wait,
 )
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context
@@ -40,7 +42,7 @@ from penstock.operations.start import EngineOptions
 if TYPE_CHECKING:
     from penstock.graph import Direction
     from penstock.options import CreateOptions, Duration
-    from penstock.outcome import FlowSummary, Json, Outcome, Page, ReplicaInfo, StepInfo
+    from penstock.outcome import FlowSummary, Json, OpenInterrupt, Outcome, Page, ReplicaInfo, StepInfo
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -186,6 +188,24 @@ class AsyncEngine:
     ) -> None:
         """As `Engine.resume`."""
         await self._complete(resume.resume(self._ready, key, answer, interrupt_id, timeout))
+
+    async def signal(
+        self, key: str, name: str, payload: Json = None, *, timeout: Duration = VERDICT_TIMEOUT_S
+    ) -> None:
+        """As `Engine.signal`."""
+        await self._complete(signal.signal(self._ready, key, name, payload, timeout))
+
+    async def interrupts(
+        self,
+        *,
+        workflow: str | None = None,
+        node: str | None = None,
+        key: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[OpenInterrupt]:
+        """As `Engine.interrupts`."""
+        return await self._call(interrupts.interrupts, self._ready, workflow, node, key, limit, cursor)
 
     async def pause(self, key: str, reason: str = "", *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
         """As `Engine.pause`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
@@ -10,6 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar, overload
 
 from penstock.calls import Calls
+from penstock.clock import wall_clock_ms
 from penstock.encoding import Json, decode
 from penstock.errors import Invalid, InvalidState
 from penstock.fields import Fields
@@ -68,6 +68,7 @@ class Flow(MutableMapping[str, Any]):
         "_cancelled",
         "_ended",
         "_fields",
+        "_now",
         "_parked_changes",
         "_signals",
         "_started_ms",
@@ -78,14 +79,17 @@ class Flow(MutableMapping[str, Any]):
         attempt: Attempt,
         reducers: Mapping[str, str],
         fetch: Callable[[int, str], str] | None = None,
+        now: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """Make the carrier of an attempt whose graph has these reducers (field to name).
 
-        `fetch` gives fields of an attempt that was sent a part of its state, by its dispatch and their names.
+        `fetch` gives fields of an attempt that was sent a part of its state, by its dispatch and their names; `now` is
+        the clock, in milliseconds.
         """
         rest = partial(fetch, attempt.dispatch) if fetch is not None and attempt.left_out else None
         self._attempt = attempt
         self._fields = Fields(attempt.state, reducers, attempt.changes, rest, attempt.left_out)
+        self._now = now
         self._calls: Calls | None = None
         self._signals = Signals()
         self._parked_changes = ""
@@ -195,7 +199,7 @@ class Flow(MutableMapping[str, Any]):
         self._check_open()
         wait_ms = _wait_ms(milliseconds(initial, "initial"), multiplier, self.attempt, max_interval)
         horizon_ms = 0 if give_up_after is None else milliseconds(give_up_after, "give_up_after")
-        elapsed_ms = time.time() * 1000 - self._attempt.step_created_at_ms
+        elapsed_ms = self._now() - self._attempt.step_created_at_ms
         if horizon_ms > 0 and elapsed_ms + wait_ms >= horizon_ms:
             return False
         self._signals.retry_ms = wait_ms
@@ -288,8 +292,8 @@ class Flow(MutableMapping[str, Any]):
 
     @property
     def now(self) -> datetime:
-        """The time by this machine's clock, aware."""
-        return datetime.now(UTC)
+        """The time by this machine's clock, or by the one that a test has set; aware."""
+        return _instant(self._now())
 
     @property
     def deadline(self) -> datetime | None:
@@ -308,7 +312,7 @@ class Flow(MutableMapping[str, Any]):
     # -- for the worker --
 
     def _begin(self) -> None:
-        self._started_ms = int(time.time() * 1000)
+        self._started_ms = self._now()
 
     def _open_calls(self) -> Calls:
         if self._calls is None:

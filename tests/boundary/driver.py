@@ -34,7 +34,7 @@ class CoreDriver:
         flow_id, graph_id = new_flow_id(NOW), self.graphs[workflow]
         band, place = (100, "", 1.0), (60_000, flow_id, 1)
         about = ('{"team":"a"}', '{"user":"b"}', None, None, False)
-        return (flow_id, workflow, graph_id, json.dumps(fields), *band, *place, *about, NOW)
+        return (flow_id, workflow, graph_id, json.dumps(fields), *band, *place, *about, NOW, False, None)
 
     def claimed_row(
         self,

@@ -7,23 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from penstock import Engine
+from penstock.testing import TestEngine
 from tests.support.databases import Databases
 
 KINDS = [("sqlite", 0), ("sqlite", 2), ("postgresql", 0)]
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=["threads", "workers", "postgresql"])
-def engine(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, databases: Databases
-) -> Iterator[Engine]:
+def engine(request: pytest.FixtureRequest, databases: Databases) -> Iterator[TestEngine]:
     """Shared by the tests of a module; a test that stops it, or counts rows, makes one of its own."""
     kind, workers = request.param
-    if kind == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('flows') / 'flows.db'}"
-    else:
-        url = databases.new_postgresql().url
-    with Engine(request.module.app, url, workers=workers) as engine:
+    url = "sqlite://" if kind == "sqlite" else databases.new_postgresql().url
+    with TestEngine(request.module.app, url, workers=workers) as engine:
         yield engine
 
 

@@ -131,13 +131,13 @@ def test_pausing_twice_and_unpausing_what_runs_are_conflicts(engine: Engine) -> 
     with pytest.raises(Conflict, match="is not paused, it is interrupted"):
         engine.unpause(key)
     engine.pause(key, "lunch")
-    with pytest.raises(Conflict, match="paused already.*lunch"):
+    with pytest.raises(Conflict, match=r"paused already.*lunch"):
         engine.pause(key)
     engine.unpause(key)
     with pytest.raises(Conflict, match="not paused"):
         engine.unpause(key)
     engine.cancel(key)
-    with pytest.raises(Conflict, match="pause came too late.*is cancelled"):
+    with pytest.raises(Conflict, match=r"pause came too late.*is cancelled"):
         engine.pause(key)
     with pytest.raises(Conflict, match="unpause came too late"):
         engine.unpause(key)

@@ -40,7 +40,7 @@ class Arrival:
             near = difflib.get_close_matches(str(node), nodes, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"its nodes are {nodes[:20]}"
             raise Invalid(f"workflow {row.workflow!r} has no node {node!r}: {hint}")
-        self._has_come = node == graph["entry"]
+        self._has_come: bool = node == graph["entry"]
 
     def has_come(self) -> bool:
         """Read what is new, and tell whether a step of the node was made."""

@@ -49,8 +49,7 @@ def resume_break(
 
 def _held(context: Context, key: str, root: bytes) -> list[OpenInterrupt]:
     opened = open_interrupts(context, root, context.flow_id(key))
-    held = [step for step in opened if step.kind == "breakpoint"]
-    return sorted(held, key=lambda step: (step.created_at, step.interrupt_id))
+    return [step for step in opened if step.kind == "breakpoint"]
 
 
 def _nothing_held(key: str, held: list[OpenInterrupt], *, is_asking: bool) -> Conflict:

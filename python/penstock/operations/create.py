@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from penstock._core import JOURNAL_FORMAT, new_flow_id
 from penstock.errors import EngineUnavailable, Invalid
-from penstock.operations.context import Context, ended
 from penstock.operations.beginning import beginning, first_of
+from penstock.operations.context import Context, ended
 from penstock.operations.operation import Operation, Until, settled
 from penstock.options import FlowOptions, encode_object
 from penstock.runtime.waiters import LOST_CREATION

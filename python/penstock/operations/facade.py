@@ -14,12 +14,14 @@ from penstock.operations import (
     draw,
     find,
     history,
+    interrupts,
     overview,
     pause,
     read,
     replicas,
     resume,
     run_task,
+    signal,
     wait,
 )
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context
@@ -28,7 +30,7 @@ from penstock.operations.operation import complete
 if TYPE_CHECKING:
     from penstock.graph import Direction
     from penstock.options import CreateOptions, Duration
-    from penstock.outcome import FlowSummary, Json, Outcome, Page, ReplicaInfo, StepInfo
+    from penstock.outcome import FlowSummary, Json, OpenInterrupt, Outcome, Page, ReplicaInfo, StepInfo
 
 
 class Operations(ABC):
@@ -90,8 +92,7 @@ class Operations(ABC):
     def wait(self, key: str, *, timeout: Duration | None = None, until: str | None = None) -> Outcome:
         """Wait until a flow has stopped: completed, failed, cancelled or interrupted.
 
-        Args:
-            until: Or until it has come to this node of its graph: a step of the node was made, if not started.
+        With `until`, also until it has come to that node of its graph: a step of the node was made, if not started.
 
         Raises:
             NotFound: No such flow.
@@ -153,12 +154,42 @@ class Operations(ABC):
         interrupt_id: str | None = None,
         timeout: Duration = VERDICT_TIMEOUT_S,
     ) -> None:
-        """Answer the oldest open interrupt of a flow, or the one named.
+        """Answer the oldest open interrupt of a flow and of everything below it, or the one named.
 
         Raises:
             Conflict: None is open, or somebody else has answered it.
         """
         complete(resume.resume(self._ready, key, answer, interrupt_id, timeout))
+
+    def signal(
+        self, key: str, name: str, payload: Json = None, *, timeout: Duration = VERDICT_TIMEOUT_S
+    ) -> None:
+        """Send a signal: the call that has waited longest for its name has it, or the next one that comes.
+
+        Raises:
+            Conflict: The flow has finished.
+        """
+        complete(signal.signal(self._ready, key, name, payload, timeout))
+
+    def interrupts(
+        self,
+        *,
+        workflow: str | None = None,
+        node: str | None = None,
+        key: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[OpenInterrupt]:
+        """List the open questions of all flows, newest first.
+
+        Args:
+            workflow: Those of flows of this workflow.
+            node: Those asked at this node.
+            key: Those that their tasks call so.
+            limit: At most so many, up to 1 000.
+            cursor: That of the page before.
+        """
+        return interrupts.interrupts(self._ready, workflow, node, key, limit, cursor)
 
     def pause(self, key: str, reason: str = "", *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
         """Let no step of a flow or of its children start any more; those that run finish.
@@ -181,8 +212,7 @@ class Operations(ABC):
     ) -> None:
         """Hold the steps of a node before they start, in the flow and in everything below it.
 
-        Args:
-            on: False holds no more of them; what is held already stays so until `resume_break`.
+        With `on=False` no more of them are held; what is held already stays so until `resume_break`.
 
         Raises:
             Invalid: No known graph has such a node.
@@ -199,8 +229,7 @@ class Operations(ABC):
     ) -> None:
         """Let the oldest step go that a breakpoint holds.
 
-        Args:
-            overrides: Fields that replace those the step sees, reduced ones too; None deletes.
+        The overrides replace fields of what the step sees, reduced ones too; None deletes.
 
         Raises:
             Conflict: No step is held.

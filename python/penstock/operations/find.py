@@ -62,12 +62,22 @@ def find(
         newer_than=None if newer_than is None else instant_ms(newer_than, "newer_than"),
         children=children,
     )
-    page = context.store.list_flows(which, limit, _decode(cursor))
-    following = None if page.cursor is None else base64.urlsafe_b64encode(page.cursor).decode()
-    return Page(items=tuple(_summary(context, row) for row in page.items), cursor=following)
+    page = context.store.list_flows(which, limit, decode_cursor(cursor))
+    items = tuple(_summary(context, row) for row in page.items)
+    return Page(items=items, cursor=encode_cursor(page.cursor))
 
 
-def _decode(cursor: str | None) -> bytes | None:
+def encode_cursor(cursor: bytes | None) -> str | None:
+    """A cursor of the store as a caller has it."""
+    return None if cursor is None else base64.urlsafe_b64encode(cursor).decode()
+
+
+def decode_cursor(cursor: str | None) -> bytes | None:
+    """A caller's cursor as the store has it.
+
+    Raises:
+        Invalid: It is none.
+    """
     if cursor is None:
         return None
     try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from penstock.errors import Conflict, Invalid, NotFound, PenstockError, WaitTimeout
@@ -12,7 +14,7 @@ from penstock.operations.context import Context, Deadline, ended, unknown_flow
 from penstock.operations.operation import Operation, Until, settled
 from penstock.operations.wait import seconds
 from penstock.options import Duration
-from penstock.store.rows import Ended, Sent
+from penstock.store.rows import Ended, OutcomeRow, Sent
 
 _REFUSALS: dict[str, type[PenstockError]] = {"conflict": Conflict, "invalid": Invalid, "not_found": NotFound}
 
@@ -27,30 +29,58 @@ def ask(context: Context, key: str, kind: str, body: Mapping[str, Any], timeout:
         WaitTimeout: No verdict came in time; the message stands and will be answered.
     """
     deadline = Deadline(seconds(timeout))
-    root_of(context, key, kind)
+    check_addressee(context, key, kind)
     text = json.dumps(body, allow_nan=False, separators=(",", ":"))
     yield from deliver(context, key, kind, text, deadline)
 
 
-def deliver(context: Context, key: str, kind: str, text: str, deadline: Deadline) -> Operation[None]:
+def deliver(
+    context: Context, key: str, kind: str, text: str, deadline: Deadline, flow_id: bytes | None = None
+) -> Operation[None]:
     """Send a message to a flow, whichever of its tree it is, and wait for the verdict.
+
+    Args:
+        context: The shard.
+        key: The flow, as the caller named it.
+        kind: What the message asks.
+        text: Its body, JSON.
+        deadline: Of the verdict.
+        flow_id: The flow of that tree that it is sent to, if not the one that the caller named.
 
     Raises:
         NotFound: No such flow.
         Conflict: The flow has ended, or its owner refuses.
         WaitTimeout: No verdict came in time; the message stands and will be answered.
     """
-    flow_id = context.flow_id(key)
-    sent = yield from settled(context.port.write(partial(context.store.send, flow_id, kind, text)))
+    flow_id = context.flow_id(key) if flow_id is None else flow_id
+    send = partial(context.store.send, flow_id, kind, text, _sender())
+    sent = yield from settled(context.port.write(send))
     if sent is None:
         raise unknown_flow(key)
     if isinstance(sent, Ended):
-        raise _too_late(kind, key, sent.status)
+        raise _too_late(context, kind, key, sent.status)
     yield from _await_verdict(context, key, flow_id, kind, sent, deadline)
 
 
+def to_json(value: object, what: str) -> str:
+    """A value as it is sent.
+
+    Raises:
+        Invalid: It is no JSON.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Invalid(f"{what} {value!r:.80} is not JSON: {error}") from error
+
+
 def root_of(context: Context, key: str, kind: str) -> bytes:
-    """The id of a flow that operations may direct.
+    """The id of a flow that operations may direct; raises as `check_addressee`."""
+    return check_addressee(context, key, kind).flow_id
+
+
+def check_addressee(context: Context, key: str, kind: str) -> OutcomeRow:
+    """Read a flow that operations may direct.
 
     Raises:
         NotFound: No such flow.
@@ -62,7 +92,12 @@ def root_of(context: Context, key: str, kind: str) -> bytes:
     if row.parent_id is not None:
         root = context.key_of(row.root_id)
         raise Invalid(f"flow {key} is a child and takes no {kind}; send it to its root, {root}")
-    return row.flow_id
+    return row
+
+
+@cache
+def _sender() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _await_verdict(
@@ -87,5 +122,7 @@ def _await_verdict(
         raise _REFUSALS.get(verdict["code"], PenstockError)(verdict["message"])
 
 
-def _too_late(kind: str, key: str, status: str) -> Conflict:
-    return Conflict(f"{kind} came too late: flow {key} is {status}")
+def _too_late(context: Context, kind: str, key: str, status: str) -> Conflict:
+    row = context.store.outcome(context.flow_id(key))
+    why = f' ("{row.cancel_reason}")' if row is not None and row.cancel_reason else ""
+    return Conflict(f"{kind} came too late: flow {key} is {status}{why}")

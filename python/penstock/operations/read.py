@@ -54,15 +54,18 @@ def snapshot(context: Context, key: str) -> Outcome:
         return _written(context, row)
     past = read_past(context, key)
     told = tell(context, past)
+    open_now = open_interrupts(context, past.root_id, past.flow_id)
+    # A parent that is owned elsewhere hears a moment later that the last question below it was answered.
+    is_answered = told["status"] == "interrupted" and not open_now
     return Outcome(
         key=key,
         workflow=past.workflow,
         thread_key=context.key_of(past.thread_id or past.flow_id),
-        status=told["status"],
+        status="running" if is_answered else told["status"],
         state=told["state"],
         error=error_info(told["error"]),
         cancel_reason=told["cancel_reason"],
-        interrupts=open_interrupts(context, past.root_id, past.flow_id),
+        interrupts=open_now,
     )
 
 
@@ -70,20 +73,30 @@ def open_interrupts(context: Context, root_id: bytes, flow_id: bytes) -> tuple[O
     """Read the open questions of a flow and of the flows below it, oldest first."""
     found: list[InterruptRow] = []
     cursor = None
+    which = InterruptFilter(root_id=root_id, is_oldest_first=True)
     while True:
-        page = context.store.list_interrupts(InterruptFilter(root_id=root_id), limit=1_000, cursor=cursor)
+        page = context.store.list_interrupts(which, limit=1_000, cursor=cursor)
         found += page.items
         cursor = page.cursor
         if cursor is None:
             break
-    is_root = root_id == flow_id
-    mine = [row for row in found if is_root or row.flow_id == flow_id]
-    return tuple(_open_interrupt(context, row) for row in sorted(mine, key=_age))
+    mine = found
+    if found and root_id != flow_id:
+        below = _below(context, flow_id, {row.flow_id for row in found})
+        mine = [row for row in found if row.flow_id in below]
+    return tuple(open_interrupt(context, row) for row in mine)
 
 
-def _age(row: InterruptRow) -> tuple[bytes, int]:
-    """The order in which a resume that names none takes them: by the instant in the id, then by step."""
-    return row.interrupt_id[:6], row.step
+def _below(context: Context, flow_id: bytes, flows: set[bytes]) -> set[bytes]:
+    """Those of some flows that are the given one or stand below it, found by going up from all of them at once."""
+    ancestors = {flow: flow for flow in flows}
+    below = set()
+    while ancestors:
+        below |= {flow for flow, ancestor in ancestors.items() if ancestor == flow_id}
+        rows = context.store.outcomes(set(ancestors.values()) - {flow_id})
+        parents = {found: row.parent_id for found, row in rows.items() if row.parent_id is not None}
+        ancestors = {flow: parents[above] for flow, above in ancestors.items() if above in parents}
+    return below
 
 
 def error_info(error: Mapping[str, Any] | None) -> ErrorInfo | None:
@@ -99,7 +112,8 @@ def instant(at_ms: int | None) -> datetime | None:
     return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
-def _open_interrupt(context: Context, row: InterruptRow) -> OpenInterrupt:
+def open_interrupt(context: Context, row: InterruptRow) -> OpenInterrupt:
+    """Make an open question of its row."""
     created_at = instant(row.created_at)
     assert created_at is not None
     key = context.key_of(row.flow_id)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from penstock.app import App
+from penstock.clock import SharedClock, wall_clock_ms
 from penstock.errors import Invalid
 from penstock.operations.context import Context
-from penstock.operations.port import EnginePort
+from penstock.operations.port import EnginePort, load
 from penstock.options import INT32, MAX_KEY_BYTES, Duration, check_names, check_text, duration_ms
 from penstock.runtime.loop import AnyPool, PoolMaker
 from penstock.runtime.replica import Replica
@@ -29,6 +31,8 @@ SHARD = 1
 #: A shorter one would lapse between two beats of a busy machine, a longer one would keep flows from being taken over.
 SHORTEST_LEASE_MS = 500
 LONGEST_LEASE_MS = 3_600_000
+#: Numbers of steps are integers of 64 bits.
+MOST_STEPS = 2**62
 # Workers of a start that failed have nothing to do: they end at once when asked.
 _GIVE_UP_S = 2.0
 
@@ -50,6 +54,8 @@ class EngineOptions(TypedDict, total=False):
         on_flow_stopped: Called, at least once, with the outcome and the address of each flow that was created with
             `notify_on_stop` and has stopped.
         room: Flows held in memory at most, default 2 048; what is beyond waits in the database.
+        max_steps: Steps that one flow may create, default 1 000 000; the step that would exceed it fails with the
+            code `max_steps`.
         clock: The time in milliseconds since 1970, for tests; default is the database's.
     """
 
@@ -64,6 +70,7 @@ class EngineOptions(TypedDict, total=False):
     executor: TaskExecutor | None
     on_flow_stopped: FlowStopped | None
     room: int
+    max_steps: int
     clock: Callable[[], int] | None
 
 
@@ -86,6 +93,7 @@ class Settings:
     executor: TaskExecutor | None
     on_flow_stopped: FlowStopped | None
     room: int
+    max_steps: int
     clock: Callable[[], int] | None
 
     @classmethod
@@ -115,6 +123,7 @@ class Settings:
         executor: TaskExecutor | None = None,
         on_flow_stopped: FlowStopped | None = None,
         room: int = 2_048,
+        max_steps: int = 1_000_000,
         clock: Callable[[], int] | None = None,
     ) -> Settings:
         """Refuse what cannot work, before anything is started.
@@ -126,6 +135,9 @@ class Settings:
         check_least(workers, "workers", 0)
         check_least(threads, "threads", 1)
         check_least(room, "room", 1)
+        check_least(max_steps, "max_steps", 1)
+        if max_steps > MOST_STEPS:
+            raise Invalid(f"max_steps is {max_steps!r}: at most {MOST_STEPS} can be counted")
         check_priority(default_priority)
         if name is not None:
             check_text(name, "name", MAX_KEY_BYTES)
@@ -149,6 +161,7 @@ class Settings:
             executor=executor,
             on_flow_stopped=on_flow_stopped,
             room=room,
+            max_steps=max_steps,
             clock=clock,
         )
 
@@ -162,10 +175,12 @@ class Settings:
 
         def make(**callbacks: Any) -> AnyPool:
             if self.spec is not None:
-                return Pool(self.spec, workers=self.workers, threads=self.threads, **callbacks)
+                clock = self.clock if isinstance(self.clock, SharedClock) else None
+                return Pool(self.spec, workers=self.workers, threads=self.threads, clock=clock, **callbacks)
             tasks = self.executor if self.executor is not None else self.app
             assert tasks is not None
-            return InlinePool(tasks, threads=self.threads, **callbacks)
+            now = self.clock or wall_clock_ms
+            return InlinePool(tasks, threads=self.threads, now=now, **callbacks)
 
         return make
 
@@ -185,10 +200,12 @@ def begin(settings: Settings) -> tuple[Replica, Context]:
         lease_ms=settings.lease_ms,
         core_options={
             "room": settings.room,
+            "max_steps": settings.max_steps,
             "threads": settings.threads,
             "time_budget_ms": settings.time_budget_ms,
         },
         make_pool=settings.pool_maker(),
+        find_graph=None if settings.loader is None else partial(load, settings.loader),
         now=settings.clock,
     )
     try:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import WaitTimeout
+from penstock.operations.arrival import Arrival
 from penstock.operations.context import Context, Deadline, ended
 from penstock.operations.create import State, create, make_row, read_options, refused, resolve
 from penstock.operations.operation import Operation, Until
-from penstock.operations.arrival import Arrival
 from penstock.operations.read import outcome_of, read_outcome, snapshot
 from penstock.options import Duration, duration_ms
 from penstock.runtime.waiters import SHUT, Refused

@@ -99,6 +99,8 @@ class Loop:
         self._is_kicked = False
         self._timer: asyncio.TimerHandle | None = None
         self._clock_offset = now() - int(time.monotonic() * 1000)
+        # The instant of the next timer; the loop's thread alone.
+        self._due: int | None = None
 
     def start(self) -> TaskTable:
         """Start the thread and the workers; the tasks that they have.
@@ -140,6 +142,11 @@ class Loop:
         self._thread.join()
         self._thread = None
 
+    def turn(self) -> int | None:
+        """Look at the timers and dispatch what is ready, and give the instant of the next timer. Never from the loop."""
+        due: int | None = self.call(self._turn_now())
+        return due
+
     def replace_workers(self, why: str) -> None:
         """Kill all workers with what they run; new ones come up. Any thread but the loop's."""
         if self._loop is not None:
@@ -179,6 +186,10 @@ class Loop:
         self._pool = self._make_pool(on_worker=self._on_worker, on_data=self._on_data, on_gone=self._on_gone)
         self._table = await self._pool.start()
 
+    async def _turn_now(self) -> int | None:
+        self._turn()
+        return self._due
+
     async def _kill_workers(self, why: str) -> None:
         for worker in list(self._workers):
             if self._pool is not None:
@@ -204,7 +215,8 @@ class Loop:
             self._pool.send(worker, data)
         if self._core.has_batch():
             self._wake_writer()
-        self._arm(self._core.next_due(), now)
+        due = self._due = self._core.next_due()
+        self._arm(due, now)
 
     def _give_up(self, worker: int, dispatch: int, why: str, now: int) -> None:
         assert self._pool is not None

@@ -219,9 +219,19 @@ class InterruptFilter:
     """Which open questions to list: those for which everything given holds."""
 
     root_id: bytes | None = None
+    interrupt_id: bytes | None = None
     workflow: str | None = None
     node: str | None = None
     key: str | None = None
+    is_oldest_first: bool = False
+
+
+class Answer(NamedTuple):
+    """The message that answered a question."""
+
+    seq: int
+    sender: str | None
+    answered_at: int
 
 
 class PageOfFlows(NamedTuple):

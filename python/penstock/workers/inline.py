@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from penstock._core import WorkerCodec
 from penstock.app import App
+from penstock.clock import wall_clock_ms
 from penstock.errors import Invalid
 from penstock.host import TaskExecutor
 from penstock.workers.channel import Channel
@@ -38,6 +39,7 @@ class InlinePool:
         on_worker: Callable[[int, Channel], None],
         on_data: Callable[[int, bytes], None],
         on_gone: Callable[[int, WorkerExit], None],
+        now: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """Make a pool that `start` brings up.
 
@@ -47,11 +49,13 @@ class InlinePool:
             on_worker: Called when the worker is ready, before its first data.
             on_data: Called with each piece of its stream.
             on_gone: Called once when it is gone, after its last data.
+            now: What tasks take for the time, in milliseconds.
         """
         if threads < 1:
             raise Invalid(f"a pool has at least one thread, not {threads}")
         self._tasks: Tasks = AppTasks(app) if isinstance(app, App) else ExecutorTasks(app)
         self._threads = threads
+        self._now = now
         self._on_worker = on_worker
         self._on_data = on_data
         self._on_gone = on_gone
@@ -127,7 +131,7 @@ class InlinePool:
         self._number = number = next_worker()
         self._is_up = False
         mine, theirs = socket.socketpair()
-        self._runner = runner = Runner(theirs, self._tasks, self._threads)
+        self._runner = runner = Runner(theirs, self._tasks, self._threads, self._now)
         self._channel = Channel(
             self._loop, mine, lambda data: self._on_piece(number, data), lambda: self._on_close(number)
         )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from penstock._core import WorkerCodec
+from penstock.clock import SharedClock
 from penstock.errors import EngineUnavailable, Invalid
 from penstock.workers.boot import Boot
 from penstock.workers.channel import Channel
@@ -53,6 +54,7 @@ class Pool:
         on_worker: Callable[[int, Channel], None],
         on_data: Callable[[int, bytes], None],
         on_gone: Callable[[int, WorkerExit], None],
+        clock: SharedClock | None = None,
     ) -> None:
         """Make a pool that `start` brings up.
 
@@ -63,10 +65,11 @@ class Pool:
             on_worker: Called when a worker is ready, before its first data.
             on_data: Called with each piece of a worker's stream.
             on_gone: Called once for each worker that was ready, after its last data.
+            clock: What tasks take for the time; None for the machine's.
         """
         if workers < 1 or threads < 1:
             raise Invalid(f"a pool has at least one worker and one thread, not {workers} and {threads}")
-        self._boot = Boot.of_host(spec, threads)
+        self._boot = Boot.of_host(spec, threads, clock)
         self._target = workers
         self._on_worker = on_worker
         self._on_data = on_data

@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from penstock._core import WorkerCodec
+from penstock.clock import wall_clock_ms
 from penstock.encoding import decode
 from penstock.errors import PenstockError
 from penstock.flow import Attempt, Flow, _current
@@ -39,11 +40,14 @@ class Runner:
     `threads` others, which share only `_queue`, `_outbox` and `_fetches` with it.
     """
 
-    def __init__(self, sock: socket.socket, tasks: Tasks, threads: int) -> None:
+    def __init__(
+        self, sock: socket.socket, tasks: Tasks, threads: int, now: Callable[[], int] = wall_clock_ms
+    ) -> None:
         """Make the runner of a socket; its loop is made by the thread that serves."""
         self._sock = sock
         self._tasks = tasks
         self._threads = threads
+        self._now = now
         self._queue: queue.SimpleQueue[tuple[Flow, Task] | None] = queue.SimpleQueue()
         self._codec = WorkerCodec()
         self._reducers: dict[int, dict[str, str]] = {}
@@ -67,7 +71,7 @@ class Runner:
                 ends itself there. Without it the rest is cancelled.
         """
         self._loop = loop = _new_loop()
-        loop.set_task_factory(_task_factory)
+        loop.set_task_factory(task_factory)
         self._channel = Channel(loop, self._sock, self._on_data, lambda: self._on_close(on_engine_gone))
         self._outbox = Outbox(self._channel)
         self._fetches = Fetches(self._flows, self._channel.send, self._channel.pump)
@@ -150,7 +154,7 @@ class Runner:
             self._stop()
 
     def _start(self, attempt: Attempt) -> None:
-        flow = Flow(attempt, self._reducers.get(attempt.graph_no, {}), self._fetches.fetch)
+        flow = Flow(attempt, self._reducers.get(attempt.graph_no, {}), self._fetches.fetch, self._now)
         try:
             task = self._tasks.find(attempt.task)
         except Exception as error:  # noqa: BLE001 - a host's executor may raise what it likes
@@ -253,7 +257,7 @@ def _run_until_stopped(loop: asyncio.AbstractEventLoop, runner: Runner) -> None:
             continue
 
 
-def _task_factory(
+def task_factory(
     loop: asyncio.AbstractEventLoop,
     coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
     **options: Any,

@@ -6,7 +6,9 @@
 
 mod admit;
 mod budgets;
+mod children;
 mod commit;
+mod deferred;
 mod dispatch;
 mod graphs;
 mod holds;
@@ -18,7 +20,9 @@ mod park;
 mod refuse;
 mod rejoin;
 mod release;
+mod resume;
 mod settle;
+mod signals;
 mod sweep;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -37,6 +41,7 @@ use crate::wire::{FrameReader, FrameWriter};
 pub use admit::{input_state, new_state, LoadedFlow};
 pub use budgets::Overdue;
 pub use commit::{Report, Stopped};
+pub use deferred::Wanted;
 pub use mail::{Mail, MAIL_KINDS};
 pub use needs::Needs;
 
@@ -161,6 +166,8 @@ pub(crate) struct Live {
     /// Steps offered to the scheduler.
     pub offered: FxHashSet<u64>,
     pub told: Status,
+    /// What its parent was told last: whether a question is open in its tree.
+    pub told_parent: bool,
     pub journal_bytes: usize,
     pub snapshot_len: usize,
     pub is_releasing: bool,
@@ -262,6 +269,9 @@ pub struct Engine {
     pace: pace::Pace,
     overdue: Vec<Overdue>,
     report: Report,
+    /// Unknown workflows of children are the host's to find.
+    asks_for_graphs: bool,
+    wanted: Vec<Wanted>,
 }
 
 impl Engine {
@@ -297,6 +307,8 @@ impl Engine {
             pace: pace::Pace::default(),
             overdue: Vec::new(),
             report: Report::default(),
+            asks_for_graphs: false,
+            wanted: Vec::new(),
             options,
         }
     }

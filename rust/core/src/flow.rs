@@ -15,12 +15,13 @@ pub mod outcome;
 pub mod park;
 mod read;
 mod settle;
+mod signals;
 mod snapshot;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::graph::{FailurePolicy, Graph, NodeIx, Target};
 use crate::json::Value;
@@ -149,9 +150,9 @@ impl Step {
         self.calls.iter().any(Call::is_open)
     }
 
-    /// How many answers of people it waits for, the one to a breakpoint included.
+    /// How many of its calls ask people something, themselves or below; a breakpoint that holds it counts too.
     pub(crate) fn open_questions(&self) -> usize {
-        self.calls.iter().filter(|call| call.is_open_interrupt()).count() + usize::from(self.hold.is_held())
+        self.calls.iter().filter(|call| call.is_asking()).count() + usize::from(self.hold.is_held())
     }
 }
 
@@ -178,6 +179,10 @@ pub struct Cohort {
     pub error: Option<StepError>,
     /// The latest delay that an arrival asked for.
     pub not_before: i64,
+    /// Its live steps: those of its own branches, not of cohorts inside.
+    pub steps: FxHashSet<u64>,
+    /// The sources of the open cohorts inside its branches.
+    pub inner: FxHashSet<u64>,
 }
 
 impl Cohort {
@@ -203,8 +208,9 @@ pub struct Flow {
     status: Status,
     steps: FxHashMap<u64, Step>,
     cohorts: FxHashMap<u64, Cohort>,
-    /// How many questions and breakpoints are open in `steps`: asked after every event.
+    /// How many calls and breakpoints of `steps` ask something, the calls themselves or below: asked after every event.
     open_interrupts: usize,
+    signals: signals::Signals,
     holds: Holds,
     output: Option<State>,
     error: Option<StepError>,
@@ -218,6 +224,7 @@ impl PartialEq for Flow {
             && self.steps == other.steps
             && self.cohorts == other.cohorts
             && (self.open_interrupts, &self.output) == (other.open_interrupts, &other.output)
+            && self.signals == other.signals
             && self.holds == other.holds
             && self.error == other.error
             && self.cancel_reason == other.cancel_reason
@@ -238,6 +245,7 @@ impl Flow {
             steps: FxHashMap::default(),
             cohorts: FxHashMap::default(),
             open_interrupts: 0,
+            signals: signals::Signals::default(),
             holds: Holds::default(),
             output: None,
             error: None,

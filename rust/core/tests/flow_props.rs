@@ -144,7 +144,7 @@ impl Walk {
         let mut ready: Vec<u64> =
             self.flow.steps().filter(|step| step.is_runnable()).map(|step| step.number).collect();
         ready.sort_unstable();
-        let kinds = [CallKind::Interrupt, CallKind::Sleep];
+        let kinds = [CallKind::Interrupt, CallKind::Sleep, CallKind::Signal, CallKind::Subgraph];
         let open: Vec<(u64, u32)> = kinds
             .into_iter()
             .flat_map(|kind| self.flow.open_calls(kind))
@@ -166,6 +166,9 @@ impl Walk {
         if control && self.rng.chance(1) {
             let body = EventBody::Control(Control::Cancel { reason: "enough \u{0}".into() });
             return Event { ord, step: 0, attempt: 0, at: self.now_ms, body };
+        }
+        if let Some(event) = self.signal_or_child(control) {
+            return event;
         }
         let at = self.rng.below((ready.len() + open.len()) as u64) as usize;
         if at >= ready.len() {
@@ -189,6 +192,36 @@ impl Walk {
             return Event { ord, step: number, attempt, at: now_ms, body: EventBody::Started };
         }
         self.flow.settle(number, &result, &mut context).unwrap().event
+    }
+
+    /// A signal, kept or taken, or a word of a child.
+    fn signal_or_child(&mut self, control: bool) -> Option<Event> {
+        let ord = self.flow.ord() + 1;
+        let event = |step, body| Some(Event { ord, step, attempt: 0, at: 1_000, body });
+        let kept = self.flow.waits_for_signal("go").zip(self.flow.kept_signal("go"));
+        if let Some(((step, call), (signal, payload))) = kept {
+            let answer = Ok(payload.clone());
+            return event(step, EventBody::Resolved { call, answer, signal: Some(signal) });
+        }
+        if !control {
+            return None;
+        }
+        if self.rng.chance(5) {
+            let name = (*self.rng.pick(&["go", "nobody \u{0} waits"])).to_owned();
+            if self.flow.waits_for_signal(&name).is_none() {
+                let payload = Value::int(ord as i64);
+                return event(0, EventBody::Control(Control::Signal { name, payload }));
+            }
+        }
+        let children = self.flow.open_calls(CallKind::Subgraph);
+        let (step, _, call) = children.first().filter(|_| self.rng.chance(30))?;
+        let (step, child, is_asking) = (*step, call.id?, self.rng.chance(50));
+        let body = if self.rng.chance(80) {
+            Control::ChildState { step, child, ord, is_asking }
+        } else {
+            Control::ChildStarted { step, child }
+        };
+        event(step, EventBody::Control(body))
     }
 
     /// A pause, a breakpoint, or the end of one.
@@ -224,7 +257,7 @@ impl Walk {
             let data = Some(Value::int(3));
             Err(CallError { code: "interrupt_timeout".into(), message: "late".into(), data })
         };
-        let body = EventBody::Resolved { call, answer };
+        let body = EventBody::Resolved { call, answer, signal: None };
         Event { ord: self.flow.ord() + 1, step, attempt: found.attempt, at: self.now_ms, body }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use penstock_core::engine::{Engine, Mail, Needs, Options};
+use penstock_core::engine::{Engine, Mail, Needs, Options, Wanted};
 use penstock_core::error::{Error, Result};
 use penstock_core::scheduler::TaskKind;
 use pyo3::prelude::*;
@@ -29,6 +29,8 @@ struct Core {
 /// (name, `is_async`, fields or everything, `takes_flow`)
 type TaskRow = (String, bool, Option<Vec<String>>, bool);
 
+/// Parent, step, child, workflow, baggage.
+type WantedRow<'py> = (Bound<'py, PyBytes>, u64, Bound<'py, PyBytes>, String, Option<String>);
 /// (worker, dispatch, why)
 type OverdueRow = (u32, u64, String);
 
@@ -202,6 +204,36 @@ impl Core {
         let id = id_of(flow_id)?;
         let mail = messages.into_iter().map(|(seq, kind, body)| Mail { seq, kind, body }).collect();
         enter(py, || Ok(self.engine()?.deliver(&id, seen, mail, now_ms)))
+    }
+
+    fn ask_for_graphs(&self, py: Python<'_>) -> PyResult<()> {
+        enter(py, || {
+            self.engine()?.ask_for_graphs();
+            Ok(())
+        })
+    }
+
+    fn take_wanted<'py>(&self, py: Python<'py>) -> PyResult<Vec<WantedRow<'py>>> {
+        let wanted = enter(py, || Ok(self.engine()?.take_wanted()))?;
+        let row = |wanted: Wanted| {
+            let (parent, child) = (id(py, &wanted.parent), id(py, &wanted.child));
+            (parent, wanted.step, child, wanted.workflow, wanted.baggage)
+        };
+        Ok(wanted.into_iter().map(row).collect())
+    }
+
+    fn found_graph(
+        &self,
+        py: Python<'_>,
+        wanted: (Vec<u8>, u64, Vec<u8>, String, Option<String>),
+        graph_id: Option<[u8; 32]>,
+        failure: Option<(String, String)>,
+        now_ms: i64,
+    ) -> PyResult<bool> {
+        let (parent, step, child, workflow, baggage) = wanted;
+        let wanted = Wanted { parent: id_of(&parent)?, step, child: id_of(&child)?, workflow, baggage };
+        let answer = graph_id.ok_or_else(|| failure.unwrap_or_default());
+        enter(py, || Ok(self.engine()?.found_graph(&wanted, answer, now_ms)))
     }
 
     fn worker_ready(&self, py: Python<'_>, worker: u32) -> PyResult<()> {

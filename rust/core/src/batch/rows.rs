@@ -274,6 +274,11 @@ pub enum After {
     Created,
     /// The flow's `crashes` are 0.
     Calmed,
+    /// The graphs of the step's children have to be asked for.
+    Ask {
+        /// The step.
+        step: u64,
+    },
     /// The outbox holds something.
     Notify,
 }

@@ -114,7 +114,7 @@ impl Engine {
         }
         self.next_serial = serial.wrapping_add(1);
         self.index.insert(about.id, serial);
-        let told = flow.status();
+        let (told, told_parent) = (flow.status(), flow.is_asking());
         let committed = flow.ord();
         let live = Live {
             fairness_key: about.fairness_key.as_str().into(),
@@ -130,6 +130,7 @@ impl Engine {
             running: FxHashMap::default(),
             offered: FxHashSet::default(),
             told,
+            told_parent,
             journal_bytes: 0,
             snapshot_len: 0,
             is_releasing: false,
@@ -226,6 +227,7 @@ impl Engine {
         let Some(live) = self.flows.get_mut(&serial) else { return };
         live.committed = flow.ord();
         live.told = flow.status();
+        live.told_parent = flow.is_asking();
         live.flow = flow;
         live.flow.limit_steps(self.options.max_steps);
         live.crashes = loaded.crashes;
@@ -258,6 +260,7 @@ impl Engine {
         idle.sort_unstable();
         for (step, is_started) in idle {
             self.arm_calls(serial, step);
+            self.want_graphs(serial, step, now_ms);
             if is_started {
                 self.lost(serial, step, "the death of its replica", true, Ran::default(), now_ms);
             } else {

@@ -172,6 +172,7 @@ impl Engine {
             After::Stopped => self.stopped(serial, flow),
             After::Released => self.let_go(serial, now_ms),
             After::Calmed => self.calmed(serial, now_ms),
+            After::Ask { step } => self.want_graphs(serial, step, now_ms),
             After::Created | After::Send { .. } | After::Notify => {}
         }
     }

@@ -20,7 +20,7 @@ impl Engine {
     ) -> Result<()> {
         let Some(live) = self.flows.get(&serial) else { return Err(gone()) };
         if let Some(reason) = &live.flow.holds().paused {
-            let why = if reason.is_empty() { String::new() } else { format!(" ({reason:?})") };
+            let why = if reason.is_empty() { String::new() } else { format!(" (\"{reason}\")") };
             let key = live.flow.key();
             return Err(Error::conflict(format!(
                 "flow {key} is paused already{why}; let it go on by unpause()"
@@ -164,7 +164,11 @@ impl Engine {
                 let Some(live) = self.flows.get(&serial) else { return };
                 group.push(live.about.id, live.claims, Op::CloseInterrupt { id: *id });
             }
-            Control::Cancel { .. } | Control::StartAt { .. } => {}
+            Control::Cancel { .. }
+            | Control::StartAt { .. }
+            | Control::Signal { .. }
+            | Control::ChildStarted { .. }
+            | Control::ChildState { .. } => {}
         }
     }
 

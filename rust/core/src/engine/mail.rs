@@ -3,14 +3,24 @@
 use super::{Engine, Serial};
 use crate::batch::{Group, Op};
 use crate::error::{Code, Error, Result};
-use crate::flow::{outcome, CallError, CallKind};
-use crate::ids::{unhex, FlowId};
+use crate::flow::outcome;
+use crate::ids::FlowId;
 use crate::json::{self, Value};
 use crate::state::Field;
 
 /// The kinds of messages that this version understands.
-pub const MAIL_KINDS: [&str; 8] =
-    ["resume", "cancel", "child_result", "pause", "unpause", "inherit", "break_before", "resume_break"];
+pub const MAIL_KINDS: [&str; 10] = [
+    "resume",
+    "signal",
+    "cancel",
+    "child_state",
+    "child_result",
+    "pause",
+    "unpause",
+    "inherit",
+    "break_before",
+    "resume_break",
+];
 
 /// The verdict on a message that did what it asked.
 pub(super) const OBEYED: &str = "{\"ok\":true}";
@@ -82,9 +92,10 @@ impl Engine {
         let Some(live) = self.flows.get(&serial) else { return Err(Error::conflict("the flow is gone")) };
         let status = live.flow.status();
         let body = Body(json::object_fields(&message.body)?);
-        if status.is_finished() && message.kind != "child_result" {
+        if status.is_finished() && !message.kind.starts_with("child_") {
             let (key, status) = (live.flow.key(), status.as_str());
-            let why = live.flow.cancel_reason().map_or(String::new(), |reason| format!(" ({reason:?})"));
+            let reason = live.flow.cancel_reason().filter(|reason| !reason.is_empty());
+            let why = reason.map_or(String::new(), |reason| format!(" (\"{reason}\")"));
             return Err(Error::conflict(format!(
                 "{} came too late: flow {key} is {status}{why}",
                 message.kind
@@ -92,6 +103,8 @@ impl Engine {
         }
         match &*message.kind {
             "resume" => self.obey_resume(serial, &body, group, now_ms),
+            "signal" => self.obey_signal(serial, &body, group, now_ms),
+            "child_state" => self.obey_child_state(serial, &message.body, group, now_ms),
             "cancel" => {
                 let reason = body.reason();
                 self.cancel(serial, &reason, group, now_ms);
@@ -105,61 +118,6 @@ impl Engine {
             "resume_break" => self.obey_resume_break(serial, &body, group, now_ms),
             other => Err(Error::invalid(format!("this engine knows no operation {other:?}; upgrade it"))),
         }
-    }
-
-    fn obey_resume(&mut self, serial: Serial, body: &Body, group: &mut Group, now_ms: i64) -> Result<()> {
-        let Some(live) = self.flows.get(&serial) else { return Err(Error::conflict("the flow is gone")) };
-        let key = live.flow.key().clone();
-        let wanted = match body.text("interrupt_id") {
-            Some(id) => Some(unhex(&id).ok_or_else(|| {
-                Error::conflict(format!("interrupt {id:?} of flow {key} is not open; there is no such id"))
-            })?),
-            None => None,
-        };
-        let open = live.flow.open_calls(CallKind::Interrupt);
-        let found = open.iter().find(|(_, _, call)| wanted.is_none() || call.id == wanted);
-        let (step, call) = found.map(|(step, call, _)| (*step, *call)).ok_or_else(|| {
-            Error::conflict(match wanted {
-                Some(id) if live.flow.held_as(&id).is_some() => held_instead(&key),
-                None if !live.flow.held().is_empty() => held_instead(&key),
-                Some(id) => format!(
-                    "interrupt {} of flow {key} is not open; it was answered or it lapsed",
-                    crate::ids::hex(&id)
-                ),
-                None => {
-                    format!("flow {key} has no open interrupt; it was answered already, or none was asked")
-                }
-            })
-        })?;
-        let answer = body.get("answer").cloned().unwrap_or_else(Value::null);
-        self.answer(serial, step, call, Ok(answer), group, now_ms);
-        Ok(())
-    }
-
-    fn obey_child_result(
-        &mut self,
-        serial: Serial,
-        body: &Body,
-        is_blamed: bool,
-        group: &mut Group,
-        now_ms: i64,
-    ) -> Result<()> {
-        let child = body.text("child").and_then(|id| unhex(&id));
-        let child = child.ok_or_else(|| Error::corrupt("a child's result names no child"))?;
-        let step = body.get("step").and_then(|step| step.raw().parse().ok()).unwrap_or(0);
-        let answer = match (body.get("answer"), body.get("error")) {
-            // The parent waits for something: it is told that it cannot have the answer.
-            _ if is_blamed => Err(CallError {
-                code: "refused".into(),
-                message: "the database refused the child's result; let it return less, or other text".into(),
-                data: None,
-            }),
-            (_, Some(error)) => Err(CallError::from_json(error)?),
-            (answer, None) => Ok(answer.cloned().unwrap_or_else(Value::null)),
-        };
-        // A child of a step that was rewound or cancelled since has nobody to tell.
-        self.answer_child_call(serial, step, &child, answer, group, now_ms);
-        Ok(())
     }
 }
 
@@ -181,10 +139,6 @@ impl Body {
     pub(super) fn reason(&self) -> String {
         self.text("reason").unwrap_or_default().replace('\0', "\u{fffd}")
     }
-}
-
-fn held_instead(key: &str) -> String {
-    format!("a breakpoint holds flow {key}, and takes no answer; let it go by resume_break()")
 }
 
 fn refusal(error: &Error) -> String {

@@ -32,6 +32,7 @@ impl Engine {
             self.set_default_kind(kind);
         }
         self.report = Report::default();
+        self.wanted.clear();
         self.unstored.extend(self.creating.drain());
         self.unstored.drain().collect()
     }

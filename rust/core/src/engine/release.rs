@@ -61,11 +61,13 @@ impl Engine {
         is_too_early
     }
 
-    /// A child that is owned here answers in memory; without its parent it would have to write a message.
+    /// A child that is owned here answers in memory; without its parent it would have to write a message. One that
+    /// waits for its graph is waited for.
     fn has_children_here(&self, serial: Serial) -> bool {
         let Some(live) = self.flows.get(&serial) else { return false };
         let calls = live.flow.open_calls(CallKind::Subgraph);
-        calls.iter().any(|(_, _, call)| call.id.is_some_and(|child| self.index.contains_key(&child)))
+        let is_here = |child: FlowId| self.index.contains_key(&child);
+        calls.iter().any(|(_, _, call)| call.is_deferred || call.id.is_some_and(is_here))
     }
 
     /// Takes a release back that has not been handed out. One that has been cannot succeed: the flow has mail.

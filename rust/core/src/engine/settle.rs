@@ -87,6 +87,9 @@ impl Engine {
         group: &mut Group,
         now_ms: i64,
     ) {
+        if let EventBody::Parked { calls, .. } = &mut event.body {
+            self.defer_calls(calls);
+        }
         let Some(live) = self.flows.get_mut(&serial) else { return };
         let (id, claims) = (live.about.id, live.claims);
         let node = live.flow.step(event.step).map(|step| live.entry.graph.node(step.node).name.to_string());
@@ -143,6 +146,7 @@ impl Engine {
             self.stop(serial, group, now_ms);
         } else {
             self.tell_status(serial, group, now_ms);
+            self.tell_parent(serial, group, now_ms);
             self.consider_snapshot(serial, group, now_ms);
             if let Some(live) = self.flows.get(&serial) {
                 group.after(live.about.id, After::Settle);

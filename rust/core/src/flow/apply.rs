@@ -1,8 +1,11 @@
 //! From an event to the flow after it: the one way a flow changes, live and in replay.
 
 use super::event::{Entry, Event, EventBody, Next, Route};
+use rustc_hash::FxHashSet;
+
 use super::outcome::{StepError, TaskError};
 use super::park::{Call, CallError, CallKind};
+use super::signals::Signals;
 use super::{Branch, Cohort, Flow, Hold, Status, Step, View};
 use crate::error::{Error, Result};
 use crate::graph::NodeIx;
@@ -68,12 +71,19 @@ impl Flow {
             EventBody::Parked { changes, calls } => {
                 let step = self.live(event.step)?;
                 step.changes.merge(changes.clone());
-                step.calls.extend(calls.iter().cloned());
                 step.is_started = false;
-                self.open_interrupts += calls.iter().filter(|call| call.is_open_interrupt()).count();
+                let first = step.calls.len() as u32;
+                step.calls.extend(calls.iter().map(|call| Call { since: event.ord, ..call.clone() }));
+                self.open_interrupts += calls.iter().filter(|call| call.is_asking()).count();
+                for (at, call) in (first..).zip(calls) {
+                    self.signals.wait(call, event.ord, event.step, at);
+                }
             }
-            EventBody::Resolved { call, answer } => {
+            EventBody::Resolved { call, answer, signal } => {
                 self.resolve_call(event.step, *call, answer, &mut effects)?;
+                if let Some(signal) = signal {
+                    self.signals.take(*signal);
+                }
             }
             EventBody::Lost { alone, .. } => {
                 let step = self.live(event.step)?;
@@ -83,7 +93,7 @@ impl Flow {
                 effects.ready.push(event.step);
             }
             EventBody::Started => self.live(event.step)?.is_started = true,
-            EventBody::Control(control) => self.apply_control(event.step, control, &mut effects)?,
+            EventBody::Control(control) => self.apply_control(event, control, &mut effects)?,
             EventBody::Snapshot(state) => self.restore(state)?,
         }
         self.ord = event.ord;
@@ -109,7 +119,7 @@ impl Flow {
 
     fn finish(&mut self, number: u64, changes: &Changes, after: Option<State>) -> Result<Token> {
         self.live(number)?;
-        let Some(mut step) = self.steps.remove(&number) else { return Err(Error::corrupt("no such step")) };
+        let Some(mut step) = self.remove_step(number) else { return Err(Error::corrupt("no such step")) };
         let state = match after {
             Some(state) => state,
             None => self.state_after(&step, changes).map_err(|error| Error::corrupt(error.message))?,
@@ -196,7 +206,10 @@ impl Flow {
             failed: std::collections::BTreeMap::new(),
             error: None,
             not_before: 0,
+            steps: FxHashSet::default(),
+            inner: FxHashSet::default(),
         };
+        let first = self.next_step;
         for entry in entries {
             let ordinal = cohort.size;
             match entry {
@@ -241,6 +254,10 @@ impl Flow {
                 }
             }
         }
+        cohort.steps.extend(first..self.next_step);
+        if let Some(outer) = cohort.outer.and_then(|branch| self.cohorts.get_mut(&branch.cohort)) {
+            outer.inner.insert(source);
+        }
         self.cohorts.insert(source, cohort);
         Ok(())
     }
@@ -270,7 +287,8 @@ impl Flow {
         })?;
         let open = step.calls.get_mut(call as usize).filter(|call| call.is_open());
         let open = open.ok_or_else(|| Error::corrupt(format!("call {call} of step {number} is not open")))?;
-        self.open_interrupts -= usize::from(open.is_open_interrupt());
+        self.open_interrupts -= usize::from(open.is_asking());
+        self.signals.leave(open, number, call);
         open.answer = Some(answer.clone());
         if !step.is_parked() {
             step.not_before = 0;
@@ -282,15 +300,28 @@ impl Flow {
     /// Takes steps out that end without a result.
     pub(super) fn drop_steps(&mut self, mut steps: Vec<u64>, effects: &mut Effects) {
         steps.sort_unstable();
-        for step in steps.iter().filter_map(|number| self.steps.remove(number)) {
+        for number in steps {
+            let Some(step) = self.remove_step(number) else { continue };
             self.open_interrupts -= step.open_questions();
+            for (at, call) in (0..).zip(&step.calls) {
+                self.signals.leave(call, number, at);
+            }
             effects.dropped.push(step);
         }
+    }
+
+    fn remove_step(&mut self, number: u64) -> Option<Step> {
+        let step = self.steps.remove(&number)?;
+        if let Some(cohort) = step.branch.and_then(|branch| self.cohorts.get_mut(&branch.cohort)) {
+            cohort.steps.remove(&number);
+        }
+        Some(step)
     }
 
     pub(super) fn end(&mut self, status: Status, output: State) {
         self.steps.clear();
         self.cohorts.clear();
+        self.signals = Signals::default();
         self.status = status;
         self.output = Some(output);
     }
@@ -324,6 +355,9 @@ impl Flow {
             broken: None,
         };
         self.steps.insert(number, step);
+        if let Some(cohort) = branch.and_then(|branch| self.cohorts.get_mut(&branch.cohort)) {
+            cohort.steps.insert(number);
+        }
         number
     }
 

@@ -3,13 +3,14 @@
 use std::fmt::Write;
 
 use super::apply::Effects;
-use super::event::{corrupt, Fields};
+use super::event::{corrupt, Event, Fields};
 use super::holds::Holds;
 use super::outcome::text;
+use super::park::Call;
 use super::{Flow, Status};
 use crate::error::Result;
 use crate::ids::{hex, unhex, FlowId};
-use crate::json;
+use crate::json::{self, Value};
 use crate::state::Changes;
 
 /// What an operation did to a flow.
@@ -19,6 +20,31 @@ pub enum Control {
     Cancel {
         /// Why, in the caller's words.
         reason: String,
+    },
+    /// A signal came before anybody waited for it: it is kept.
+    Signal {
+        /// Its name.
+        name: String,
+        /// What it brings.
+        payload: Value,
+    },
+    /// The child that a call waits for was created, now that its graph was found.
+    ChildStarted {
+        /// The step of the call.
+        step: u64,
+        /// The child.
+        child: FlowId,
+    },
+    /// A question was opened in the child's tree, or the last one was closed.
+    ChildState {
+        /// The step of the call.
+        step: u64,
+        /// The child.
+        child: FlowId,
+        /// The child's newest event then: what is older than the last word does not count.
+        ord: u64,
+        /// Whether one is open.
+        is_asking: bool,
     },
     /// No step starts until it is unpaused.
     Pause {
@@ -66,6 +92,20 @@ impl Control {
                 out.push_str(",\"what\":\"cancel\",\"reason\":");
                 json::escape(reason, out);
             }
+            Self::Signal { name, payload } => {
+                out.push_str(",\"what\":\"signal\",\"name\":");
+                json::escape(name, out);
+                let _ = write!(out, ",\"payload\":{}", payload.raw());
+            }
+            Self::ChildStarted { step, child } => {
+                let _ =
+                    write!(out, ",\"what\":\"child_started\",\"step\":{step},\"child\":\"{}\"", hex(child));
+            }
+            Self::ChildState { step, child, ord, is_asking } => {
+                let child = hex(child);
+                let _ = write!(out, ",\"what\":\"child_state\",\"step\":{step},\"child\":\"{child}\"");
+                let _ = write!(out, ",\"ord\":{ord},\"asking\":{is_asking}");
+            }
             Self::Pause { reason } => {
                 out.push_str(",\"what\":\"pause\",\"reason\":");
                 json::escape(reason, out);
@@ -112,6 +152,17 @@ impl Control {
                 let overrides = fields.get("overrides").ok_or_else(corrupt)?;
                 Self::ResumeBreak { id: id()?, overrides: Changes::from_journal(overrides.raw())? }
             }
+            "signal" => Self::Signal {
+                name: fields.get("name").map(text).ok_or_else(corrupt)?,
+                payload: fields.get("payload").cloned().ok_or_else(corrupt)?,
+            },
+            "child_started" => Self::ChildStarted { step: number(fields, "step")?, child: flow_id(fields)? },
+            "child_state" => Self::ChildState {
+                step: number(fields, "step")?,
+                child: flow_id(fields)?,
+                ord: number(fields, "ord")?,
+                is_asking: fields.get("asking").is_some_and(|asking| asking.raw() == "true"),
+            },
             _ => return Err(corrupt()),
         })
     }
@@ -120,7 +171,7 @@ impl Control {
 impl Flow {
     pub(super) fn apply_control(
         &mut self,
-        step: u64,
+        event: &Event,
         control: &Control,
         effects: &mut Effects,
     ) -> Result<()> {
@@ -142,10 +193,35 @@ impl Flow {
                 }
                 self.hold_so(holds, effects);
             }
-            Control::Break { id } => self.apply_break(step, *id)?,
-            Control::ResumeBreak { overrides, .. } => self.apply_resume_break(step, overrides, effects)?,
+            Control::Break { id } => self.apply_break(event.step, *id)?,
+            Control::ResumeBreak { overrides, .. } => {
+                self.apply_resume_break(event.step, overrides, effects)?;
+            }
+            Control::Signal { name, payload } => self.signals.keep(name, event.ord, payload),
+            Control::ChildStarted { step, child } => {
+                if let Some(call) = self.child_call(*step, child) {
+                    call.is_deferred = false;
+                }
+            }
+            Control::ChildState { step, child, ord, is_asking } => {
+                self.apply_child_state(*step, child, *ord, *is_asking);
+            }
         }
         Ok(())
+    }
+
+    fn apply_child_state(&mut self, step: u64, child: &FlowId, ord: u64, is_asking: bool) {
+        let Some(call) = self.child_call(step, child) else { return };
+        let before = usize::from(call.is_asking());
+        call.below = Some((ord, is_asking));
+        let after = usize::from(call.is_asking());
+        self.open_interrupts = self.open_interrupts + after - before;
+    }
+
+    /// The open call that waits for the child; none when a rewind or a failure has taken it away.
+    fn child_call(&mut self, step: u64, child: &FlowId) -> Option<&mut Call> {
+        let step = self.steps.get_mut(&step)?;
+        step.calls.iter_mut().find(|call| call.is_open() && call.id.as_ref() == Some(child))
     }
 
     fn apply_cancel(&mut self, reason: &str, effects: &mut Effects) {
@@ -155,4 +231,12 @@ impl Flow {
         self.cancel_reason = Some(reason.to_owned());
         self.end(Status::Cancelled, state);
     }
+}
+
+fn number(fields: &Fields, name: &str) -> Result<u64> {
+    fields.int(name).map(i64::cast_unsigned).ok_or_else(corrupt)
+}
+
+fn flow_id(fields: &Fields) -> Result<FlowId> {
+    fields.get("child").and_then(|child| unhex(&text(child))).ok_or_else(corrupt)
 }

@@ -69,6 +69,8 @@ pub enum EventBody {
         call: u32,
         /// The answer.
         answer: std::result::Result<Value, CallError>,
+        /// The event that had kept this signal, when it came before anybody waited.
+        signal: Option<u64>,
     },
     /// A worker died under the step.
     Lost {
@@ -132,8 +134,11 @@ impl EventBody {
                 }
                 out.push(']');
             }
-            Self::Resolved { call, answer } => {
+            Self::Resolved { call, answer, signal } => {
                 let _ = write!(out, ",\"call\":{call}");
+                if let Some(signal) = signal {
+                    let _ = write!(out, ",\"signal\":{signal}");
+                }
                 match answer {
                     Ok(value) => {
                         let _ = write!(out, ",\"answer\":{}", value.raw());
@@ -207,7 +212,8 @@ impl EventBody {
                     (None, Some(error)) => Err(CallError::from_json(error)?),
                     (None, None) => return Err(corrupt()),
                 };
-                Self::Resolved { call: fields.int("call").ok_or_else(corrupt)? as u32, answer }
+                let signal = fields.int("signal").map(i64::cast_unsigned);
+                Self::Resolved { call: fields.int("call").ok_or_else(corrupt)? as u32, answer, signal }
             }
             "lost" => Self::Lost {
                 cause: fields.get("cause").map(text).unwrap_or_default(),

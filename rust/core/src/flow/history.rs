@@ -169,9 +169,9 @@ impl Reader {
     /// it took away are cancelled. What happened before stays.
     fn reconcile(&mut self, line: &Line) {
         let at = line.event.at;
-        let mut live: Vec<u64> = self.flow.steps().map(|step| step.number).collect();
-        live.sort_unstable();
-        self.meet(&live, &[]);
+        let mut standing: Vec<u64> = self.flow.steps().map(|step| step.number).collect();
+        standing.sort_unstable();
+        self.meet(&standing, &[]);
         for (number, record) in &mut self.records {
             let step = self.flow.step(*number);
             match step {
@@ -195,7 +195,7 @@ impl Reader {
 
     fn note(&mut self, line: &Line) {
         let event = &line.event;
-        let is_parked = self.flow.step(event.step).is_some_and(super::Step::is_parked);
+        let rests = self.flow.step(event.step).is_some_and(|step| !step.is_runnable());
         let Some(record) = self.records.get_mut(&event.step) else { return };
         record.attempt = event.attempt;
         record.replica = Some(line.replica);
@@ -221,17 +221,17 @@ impl Reader {
             }
             EventBody::Parked { changes, calls } => {
                 record.changes.merge(changes.clone());
-                record.waits = Some((event.at, i64::MAX));
                 let children = calls.iter().filter(|call| call.kind == super::CallKind::Subgraph);
                 record.children.extend(children.filter_map(|call| call.id.as_ref()).map(|id| hex(id)));
             }
-            EventBody::Resolved { .. } => {
-                record.waits = is_parked.then_some((event.at, i64::MAX));
-            }
-            EventBody::Control(super::event::Control::Break { .. }) => {
-                record.waits = Some((event.at, i64::MAX));
-            }
-            EventBody::Lost { .. } | EventBody::Started | EventBody::Control(_) | EventBody::Snapshot(_) => {}
+            EventBody::Resolved { .. }
+            | EventBody::Lost { .. }
+            | EventBody::Started
+            | EventBody::Control(_)
+            | EventBody::Snapshot(_) => {}
+        }
+        if rests {
+            record.waits = Some((event.at, i64::MAX));
         }
         record.events.push(described(line, self.flow.key()));
     }

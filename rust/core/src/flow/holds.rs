@@ -163,7 +163,7 @@ impl Flow {
     pub fn held(&self) -> Vec<(FlowId, u64)> {
         let held = self.steps.values().filter_map(|step| Some((step.hold.id()?, step.number)));
         let mut held: Vec<_> = held.collect();
-        held.sort_unstable();
+        held.sort_unstable_by_key(|(id, step)| (id[..6].to_vec(), *step));
         held
     }
 

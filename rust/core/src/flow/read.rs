@@ -39,9 +39,14 @@ impl Flow {
     pub fn status(&self) -> Status {
         match self.status {
             Status::Running if self.is_paused() => Status::Paused,
-            Status::Running if self.open_interrupts > 0 => Status::Interrupted,
+            Status::Running if self.is_asking() => Status::Interrupted,
             status => status,
         }
+    }
+
+    /// Whether it lives and somebody is asked something, in it or below: a question, or a breakpoint that holds a step.
+    pub fn is_asking(&self) -> bool {
+        self.status == Status::Running && self.open_interrupts > 0
     }
 
     /// Why it failed.

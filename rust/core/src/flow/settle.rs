@@ -322,6 +322,14 @@ impl Flow {
                 call.id = Some((context.new_id)());
             }
         }
+        // The oldest question is the one with the least id, so a step's questions have theirs in the order asked.
+        let questions = || calls.iter().filter(|call| call.kind == CallKind::Interrupt);
+        let mut ids: Vec<FlowId> = questions().filter_map(|call| call.id).collect();
+        ids.sort_unstable();
+        let questions = calls.iter_mut().filter(|call| call.kind == CallKind::Interrupt);
+        for (call, id) in questions.zip(ids) {
+            call.id = Some(id);
+        }
         EventBody::Parked { changes: changes.clone(), calls }
     }
 }

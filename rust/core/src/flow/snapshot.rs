@@ -2,8 +2,11 @@
 
 use std::fmt::Write;
 
+use rustc_hash::FxHashSet;
+
 use super::outcome::{StepError, TaskError};
 use super::park::Call;
+use super::signals::Signals;
 use super::{Branch, Cohort, Flow, Hold, Holds, Status, Step, View};
 use crate::error::{Error, Result};
 use crate::graph::NodeIx;
@@ -24,6 +27,7 @@ impl Flow {
         cohorts.sort_unstable_by_key(|cohort| cohort.source);
         list(&cohorts, &mut out, |cohort, out| self.write_cohort(cohort, out));
         out.push(']');
+        self.signals.write(&mut out);
         if let Some(output) = &self.output {
             let _ = write!(out, ",\"output\":{}", output.to_json());
         }
@@ -58,12 +62,35 @@ impl Flow {
             let step = self.read_step(&Members(json::object_fields(value.raw())?))?;
             self.steps.insert(step.number, step);
         }
+        self.find_members();
         self.open_interrupts = self.steps.values().map(Step::open_questions).sum();
+        self.signals = Signals::read(fields.get("signals"))?;
+        for step in self.steps.values() {
+            for (at, call) in (0..).zip(&step.calls) {
+                self.signals.wait(call, call.since, step.number, at);
+            }
+        }
         self.holds = fields.get("holds").map(Holds::read).transpose()?.unwrap_or_default();
         self.output = fields.get("output").map(|value| State::from_json(value.raw())).transpose()?;
         self.error = fields.get("error").map(StepError::from_json).transpose()?;
         self.cancel_reason = fields.text("cancel_reason");
         Ok(())
+    }
+
+    /// Puts the live steps and the open cohorts into the cohorts that they stand in.
+    fn find_members(&mut self) {
+        for step in self.steps.values() {
+            if let Some(cohort) = step.branch.and_then(|branch| self.cohorts.get_mut(&branch.cohort)) {
+                cohort.steps.insert(step.number);
+            }
+        }
+        let outer = |cohort: &Cohort| cohort.outer.map(|branch| (branch.cohort, cohort.source));
+        let inner: Vec<(u64, u64)> = self.cohorts.values().filter_map(outer).collect();
+        for (outer, source) in inner {
+            if let Some(cohort) = self.cohorts.get_mut(&outer) {
+                cohort.inner.insert(source);
+            }
+        }
     }
 
     fn write_step(&self, step: &Step, out: &mut String) {
@@ -173,6 +200,8 @@ impl Flow {
             failed: branches("failed")?,
             error: fields.get("error").map(StepError::from_json).transpose()?,
             not_before: fields.number("not_before")?,
+            steps: FxHashSet::default(),
+            inner: FxHashSet::default(),
         })
     }
 

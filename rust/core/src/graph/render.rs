@@ -60,16 +60,12 @@ struct Drawing {
 impl Drawing {
     fn of(definition: Definition, text: &str) -> Self {
         let Definition { entry, nodes, mut edges, .. } = definition;
-        let implicit: Vec<String> = match Graph::compile(text) {
-            Ok(graph) => {
-                graph.edges[edges.len()..].iter().map(|edge| graph.node(edge.from).name.to_string()).collect()
-            }
-            Err(_) => {
-                let leads_on = |node: &&NodeDef| {
-                    edges.iter().any(|edge| edge.from == node.name && edge.kind != "on_error")
-                };
-                nodes.iter().filter(|node| !leads_on(node)).map(|node| node.name.clone()).collect()
-            }
+        let leads_on =
+            |node: &&NodeDef| edges.iter().any(|edge| edge.from == node.name && edge.kind != "on_error");
+        let implicit: Vec<String> = if let Ok(graph) = Graph::compile(text) {
+            graph.edges[edges.len()..].iter().map(|edge| graph.node(edge.from).name.to_string()).collect()
+        } else {
+            nodes.iter().filter(|node| !leads_on(node)).map(|node| node.name.clone()).collect()
         };
         edges.extend(implicit.into_iter().map(|from| EdgeDef {
             from,

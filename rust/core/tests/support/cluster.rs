@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use penstock_core::batch::{Batch, NewFlow};
-use penstock_core::engine::{Engine, Options, Report};
+use penstock_core::engine::{Engine, Options, Report, Wanted};
 use penstock_core::flow::event::Control;
 use penstock_core::flow::{CallKind, EventBody};
 use penstock_core::ids::{hex, new_id, FlowId};
@@ -43,6 +43,8 @@ struct Replica {
     written: Option<Vec<u32>>,
     /// Claimed or rolled back, and not loaded yet.
     loading: Vec<FlowId>,
+    /// Children whose graphs the host looks for.
+    wanted: Vec<Wanted>,
 }
 
 pub struct Cluster {
@@ -57,6 +59,8 @@ pub struct Cluster {
     /// Whether anything may go wrong.
     pub is_rough: bool,
     pub asked: u64,
+    /// Whether the host finds the last graph, which no engine publishes then.
+    has_loader: bool,
 }
 
 impl Cluster {
@@ -79,7 +83,9 @@ impl Cluster {
             next_worker: 1,
             is_rough: true,
             asked: 0,
+            has_loader: false,
         };
+        cluster.has_loader = cluster.rng.chance(50);
         for _ in 0..=cluster.rng.below(2) {
             cluster.start_replica();
         }
@@ -99,9 +105,14 @@ impl Cluster {
             ..Options::default()
         };
         let mut engine = Engine::new(options, Box::new(move || chance.bytes()));
+        if self.has_loader {
+            engine.ask_for_graphs();
+        }
         for plan in &self.plans {
             engine.add_graph(&plan.definition).unwrap();
-            engine.publish(&plan.name, plan.id).unwrap();
+            if !self.has_loader || plan.name != "g2" {
+                engine.publish(&plan.name, plan.id).unwrap();
+            }
             for (at, node) in plan.nodes.iter().enumerate() {
                 engine.set_task(node, if at % 2 == 0 { TaskKind::Sync } else { TaskKind::Async });
             }
@@ -113,6 +124,7 @@ impl Cluster {
             writing: VecDeque::new(),
             written: None,
             loading: Vec::new(),
+            wanted: Vec::new(),
         };
         for _ in 0..2 {
             self.next_worker += 1;
@@ -175,7 +187,8 @@ impl Cluster {
             70..=76 => self.read_mail(at),
             77..=82 => self.claim(at),
             83..=90 => self.load(at),
-            91..=94 => self.pass_time(at),
+            91..=92 => self.pass_time(at),
+            93..=94 => self.find_graphs(at),
             95..=96 => self.send_mail(),
             97 => self.hold(),
             98 => self.kill_worker(at),
@@ -280,7 +293,7 @@ impl Cluster {
     }
 
     fn call(&mut self, depth: u64) -> serde_json::Value {
-        match self.rng.below(5) {
+        match self.rng.below(7) {
             0 => json!({"kind": "interrupt", "payload": 1}),
             1 => json!({"kind": "interrupt", "payload": 1, "timeout_ms": 300}),
             2 if depth < 2 => {
@@ -291,6 +304,8 @@ impl Cluster {
                 json!({"kind": "subgraph", "target": target, "input": state})
             }
             3 => json!({"kind": "sleep", "ms": 1_000}),
+            4 => json!({"kind": "signal", "target": self.rng.pick(&["a", "b"])}),
+            5 => json!({"kind": "signal", "target": "a", "timeout_ms": 200}),
             _ => json!({"kind": "sleep", "ms": 10}),
         }
     }
@@ -366,6 +381,19 @@ impl Cluster {
         }
     }
 
+    /// The host answers for the graphs that it was asked for.
+    fn find_graphs(&mut self, at: usize) {
+        let replica = &mut self.replicas[at];
+        replica.wanted.extend(replica.engine.take_wanted());
+        for wanted in std::mem::take(&mut replica.wanted) {
+            let answer = match &*wanted.workflow {
+                "g2" => Ok(self.plans[2].id),
+                _ => Err(("not_found".to_owned(), "no such workflow".to_owned())),
+            };
+            replica.engine.found_graph(&wanted, answer, self.now_ms);
+        }
+    }
+
     fn pass_time(&mut self, at: usize) {
         self.now_ms += *self.rng.pick(&[1, 5, 40, 90]);
         self.tick(at);
@@ -398,7 +426,16 @@ impl Cluster {
             self.db.post(&flow, "cancel", json!({ "reason": reason }).to_string(), self.now_ms);
         } else if self.rng.chance(30) {
             self.answer(flow);
+        } else if self.rng.chance(40) {
+            let name = *self.rng.pick(&["a", "b"]);
+            self.signal(flow, name);
         }
+    }
+
+    fn signal(&mut self, flow: FlowId, name: &str) {
+        self.asked += 1;
+        let body = json!({"name": name, "payload": format!("signal {name} {:09}", self.asked)});
+        self.db.post(&flow, "signal", body.to_string(), self.now_ms);
     }
 
     /// Somebody pauses a tree, sets a breakpoint in it, or lets go of something.
@@ -492,6 +529,7 @@ impl Cluster {
                 self.read_mail(at);
                 self.claim(at);
                 self.load(at);
+                self.find_graphs(at);
                 self.tick(at);
             }
             self.now_ms += 30;
@@ -499,6 +537,15 @@ impl Cluster {
                 let open: Vec<FlowId> = self.db.interrupts.values().copied().collect();
                 if let Some(flow) = open.first() {
                     self.answer(*flow);
+                }
+                let waits = |id: &&FlowId| self.db.flows[*id].folded.waits_for_signal("b").is_some();
+                let waits_for_b = self.db.live.keys().find(waits).copied();
+                let waits = |id: &&FlowId| self.db.flows[*id].folded.waits_for_signal("a").is_some();
+                let waits_for_a = self.db.live.keys().find(waits).copied();
+                for (flow, name) in [(waits_for_a, "a"), (waits_for_b, "b")] {
+                    if let Some(flow) = flow {
+                        self.signal(flow, name);
+                    }
                 }
                 self.let_go();
                 self.unpause();
@@ -556,6 +603,14 @@ impl Cluster {
                 _ => None,
             })
             .collect();
+        for name in ["a", "b"] {
+            let prefix = format!("\"signal {name} ");
+            let came: Vec<&String> = answers.iter().filter(|answer| answer.starts_with(&prefix)).collect();
+            let mut sorted = came.clone();
+            sorted.sort_unstable();
+            sorted.dedup();
+            assert_eq!(came, sorted, "seed {seed}: signals came twice, or in another order");
+        }
         let mut cancels = 0;
         for letter in self.db.inbox.get(id).into_iter().flatten() {
             let verdict = letter.verdict.as_ref();

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use penstock_core::batch::{Batch, CreateRow, JournalRow, NewFlow, Op};
 use penstock_core::engine::{input_state, LoadedFlow, Mail};
-use penstock_core::flow::{Event, EventBody, Flow};
+use penstock_core::flow::{CallKind, Event, EventBody, Flow};
 use penstock_core::graph::Graph;
-use penstock_core::ids::{flow_key, FlowId};
+use penstock_core::ids::{flow_key, hex, FlowId};
 
 use super::rng::Rng;
 
@@ -78,7 +78,40 @@ impl Database {
                 }
             }
         }
+        self.check_waits();
         Ok(put_off.into_iter().collect())
+    }
+
+    /// What holds of waiting flows between any two commits.
+    fn check_waits(&self) {
+        let seed = self.seed;
+        for id in self.live.keys() {
+            let row = &self.flows[id];
+            let flow = &row.folded;
+            assert_eq!(
+                row.status,
+                flow.status().as_str(),
+                "seed {seed}: another status than the journal has"
+            );
+            for name in ["a", "b"] {
+                let both = flow.waits_for_signal(name).and(flow.kept_signal(name));
+                assert!(both.is_none(), "seed {seed}: a signal is kept while somebody waits for it");
+            }
+            for (_, _, call) in flow.open_calls(CallKind::Subgraph) {
+                let child = call.id.filter(|child| self.live.contains_key(child));
+                let Some(child) = child else { continue };
+                let said = call.below.is_some_and(|(_, is_asking)| is_asking);
+                let is_told = said == self.flows[&child].folded.is_asking() || self.is_being_told(id, &child);
+                assert!(is_told, "seed {seed}: a parent is wrong about the questions of its child");
+            }
+        }
+    }
+
+    fn is_being_told(&self, parent: &FlowId, child: &FlowId) -> bool {
+        let child = hex(child);
+        let is_word = |letter: &Letter| letter.kind == "child_state" && letter.body.contains(&child);
+        let mut letters = self.inbox.get(parent).into_iter().flatten();
+        letters.any(|letter| is_word(letter) && letter.verdict.is_none())
     }
 
     fn put_off(&self, batch: &Batch, replica: i64, rng: &mut Rng) -> BTreeSet<u32> {
@@ -142,6 +175,7 @@ impl Database {
                 assert!(letter.verdict.is_none(), "seed {seed}: two verdicts on {} {seq}", letter.kind);
                 letter.verdict = Some(verdict.clone());
             }
+            Op::Outbox { .. } => {}
             Op::OpenInterrupt(row) => {
                 assert!(self.interrupts.insert(row.id, *flow).is_none(), "seed {seed}: asked twice");
                 if row.kind == "breakpoint" {
@@ -273,6 +307,6 @@ fn pass_of(op: &Op) -> usize {
         Op::Stop(_) | Op::Release { .. } => 5,
         Op::Status { .. } => 6,
         Op::Message { .. } => 7,
-        Op::Verdict { .. } => 8,
+        Op::Verdict { .. } | Op::Outbox { .. } => 8,
     }
 }
