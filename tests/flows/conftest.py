@@ -14,10 +14,16 @@ KINDS = [("sqlite", 0), ("sqlite", 2), ("postgresql", 0)]
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=["threads", "workers", "postgresql"])
-def engine(request: pytest.FixtureRequest, databases: Databases) -> Iterator[TestEngine]:
+def engine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, databases: Databases
+) -> Iterator[TestEngine]:
     """Shared by the tests of a module; a test that stops it, or counts rows, makes one of its own."""
     kind, workers = request.param
-    url = "sqlite://" if kind == "sqlite" else databases.new_postgresql().url
+    if kind == "sqlite":
+        # A file with a name, which clients can open too.
+        url = f"sqlite:///{tmp_path_factory.mktemp('flows') / 'flows.db'}"
+    else:
+        url = databases.new_postgresql().url
     with TestEngine(request.module.app, url, workers=workers) as engine:
         yield engine
 
