@@ -9,9 +9,10 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from penstock.conversion import Converter, converter_of
+from penstock.conversion import converter_of
 from penstock.errors import InvalidState
 from penstock.flow import Flow
+from penstock.scalars import Converter
 
 _MISSING = inspect.Parameter.empty
 

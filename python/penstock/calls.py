@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Park(BaseException):
-    """Unwinds a task that waits. Whether it waits is decided by the record, not by this."""
+    """Unwinds a task that waits. One that does not let it pass fails, since the record says that it was raised."""
 
 
 class Calls:
@@ -91,6 +91,11 @@ class Calls:
         self._counts[f"{path}/"] += 1
         number = self._counts[f"{path}/"]
         self._paths[task] = f"{path}.{number}" if path else str(number)
+
+    @property
+    def has_parked_itself(self) -> bool:
+        """Whether the task's own code, and not an asyncio task that it made, has an unanswered call."""
+        return "" in self._parked
 
     def open_tasks(self) -> list[Task]:
         """The attempt's asyncio tasks, its main one left out, that have not ended."""

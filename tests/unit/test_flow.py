@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -219,16 +220,32 @@ def test_an_unanswered_call_parks_with_the_changes_before_it() -> None:
     assert meta == {"calls": [call]}
 
 
-def test_a_swallowed_park_still_parks_and_later_calls_are_not_made() -> None:
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_task_that_swallows_a_park_fails(times: int) -> None:
     def task(flow: Flow) -> dict[str, int]:
-        for _ in range(3):
+        for _ in range(times):
             try:
                 flow.sleep(1)
             except BaseException:  # noqa: BLE001 - what a careless task does
                 flow["after"] = 1
         return {"returned": 1}
 
-    assert run(task, carrier()) == (PARKED, {}, {"calls": [{"kind": "sleep", "at": 0, "ms": 1000}]})
+    outcome, changes, meta = run(task, carrier())
+    assert (outcome, changes, meta["code"], meta["class"]) == (ERROR, {}, "error", "permanent")
+    assert "did not let it end the attempt" in meta["message"]
+
+
+@pytest.mark.parametrize("others", [[], [asyncio.CancelledError()], [ValueError("no")]])
+def test_a_park_that_becomes_another_error_is_still_a_park(others: list[BaseException]) -> None:
+    def task(flow: Flow) -> None:
+        try:
+            flow.sleep(1)
+        except BaseException as park:
+            if others:
+                raise BaseExceptionGroup("together", [park, *others]) from None
+            raise ValueError("mine") from park
+
+    assert run(task, carrier())[0] == PARKED
 
 
 def test_answers_are_found_by_key_and_else_by_place() -> None:

@@ -17,6 +17,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "python" / "penstock"
 LAYERS = (
     ("_core", "errors"),
     ("encoding", "clock"),
+    ("scalars",),
+    ("records",),
     ("outcome", "conversion"),
     ("options",),
     ("graph",),

@@ -10,6 +10,7 @@ from typing import Any
 
 from penstock._core import WorkerCodec
 from penstock.binding import merge_returned
+from penstock.calls import Park
 from penstock.errors import Permanent
 from penstock.flow import Flow, _current
 from penstock.workers.failure import cancelled, failure_json
@@ -68,7 +69,10 @@ def _settled(flow: Flow, error: BaseException | None) -> tuple[int, str, str]:
     if calls is not None and calls.failure is not None:
         return WorkerCodec.ERROR, "", failure_json(calls.failure)
     if calls is not None and calls.opened:
-        return WorkerCodec.PARKED, flow._parked_changes, f'{{"calls":[{",".join(calls.opened)}]}}'
+        if error is None and calls.has_parked_itself:
+            error = _swallowed(flow)
+        elif not flow.is_cancelled:
+            return WorkerCodec.PARKED, flow._parked_changes, f'{{"calls":[{",".join(calls.opened)}]}}'
     if isinstance(error, asyncio.CancelledError):
         error = cancelled()
     if error is not None:
@@ -107,6 +111,14 @@ async def _end_leftovers(flow: Flow) -> None:
         except asyncio.CancelledError:
             pass  # the attempt has its result already
     flow._calls.look_at_parks()
+
+
+def _swallowed(flow: Flow) -> Permanent:
+    return Permanent(
+        "error",
+        f"the task at {flow.node!r} made a call that has no answer yet, and did not let it end the attempt; let what the "
+        "call raises pass, so no `except BaseException` and no `return` in `finally`",
+    )
 
 
 def _competing(flow: Flow, goto: str) -> Permanent:

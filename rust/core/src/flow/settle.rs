@@ -249,7 +249,7 @@ impl Flow {
                 self.go(step, target, 0).and_then(|route| self.check_steps(&route).map(|()| route))
             {
                 let mut changes = Changes::default();
-                let seen = Value::from_raw_unchecked(error.to_json(&self.key, false));
+                let seen = Value::from_raw_unchecked(error.seen_json(&self.key));
                 changes.insert("on_error".into(), Change::Overwrite(seen));
                 return EventBody::Failed { changes, error, next: Next::new(route) };
             }
