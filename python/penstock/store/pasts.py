@@ -21,7 +21,7 @@ def read_pasts(conn: Connection, flow_ids: Sequence[bytes]) -> list[PastRow]:
     for start in range(0, len(flow_ids), _CHUNK):
         chunk = list(flow_ids[start : start + _CHUNK])
         pasts = [
-            PastRow(*row, journal=[])
+            PastRow._make([*row, []])
             for row in conn.execute(sa.select(*_FLOW).where(flows.c.flow_id.in_(chunk)))
         ]
         by_id = {bytes(past.flow_id): past.journal for past in pasts}
