@@ -134,7 +134,7 @@ _FlowRow: TypeAlias = tuple[
     str | None,  # trace_parent
     str | None,  # notify
     bool,  # delete_on_completion
-    None,  # position
+    str,  # position, a JSON list with the entry
     int,  # created_at
     None,  # forked_from
     None,  # forked_step

@@ -60,6 +60,12 @@ def nap(flow: Flow) -> None:
     flow.sleep(0.05)
 
 
+@app.task
+def doze(flow: Flow) -> None:
+    flow.sleep(2.5)
+
+
+app.graph("long nap").entry(nap).edge(nap, doze)
 app.graph("deep").chain(call)
 app.graph("two").chain(call_two)
 app.graph("later").entry(later).node("next", "nap").edge(later, "next")
@@ -289,3 +295,27 @@ def test_a_snapshot_of_a_running_flow_has_its_current_state_from_any_process(
     engine.resume(key)
     assert engine.wait(key, timeout=20).state["n"] == 7
     assert reader.snapshot(key).state["n"] == 7
+
+
+def test_a_list_finds_a_running_flow_by_the_node_at_which_it_stands(engine: Engine, reader: Reader) -> None:
+    key = engine.create("asking", {"do": {"b": [["ask", "?"]]}})
+    engine.wait(key, timeout=20)
+    eventually(
+        lambda: key in [flow.key for flow in reader.list(node="b", workflow="asking")],
+        what="the place in the list",
+    )
+    assert key not in [flow.key for flow in reader.list(node="a", workflow="asking")]
+    engine.cancel(key)
+
+
+def test_a_flow_that_stays_at_its_place_without_a_stop_is_listed_there_after_a_second(
+    engine: Engine, reader: Reader
+) -> None:
+    # Its sleep is too short for a release and nothing changes its status: only the place itself can be told.
+    key = engine.create("long nap")
+    eventually(
+        lambda: [flow.nodes for flow in reader.list(workflow="long nap") if flow.key == key] == [("doze",)],
+        what="the place in the list",
+    )
+    assert key in [flow.key for flow in reader.list(node="doze")]
+    assert engine.wait(key, timeout=20).status == "completed"

@@ -101,6 +101,7 @@ impl Engine {
     pub fn tick(&mut self, now_ms: i64) {
         self.pace.take(now_ms);
         self.fire_budgets(now_ms);
+        self.tell_places(now_ms);
         for timer in self.timers.due(clock(now_ms)) {
             match timer {
                 Timer::Delay(serial, step) => self.offer(serial, step, now_ms),
@@ -113,7 +114,7 @@ impl Engine {
     /// The next instant at which something is due. Frames that were handed out may have made it an earlier one.
     pub fn next_due(&self) -> Option<i64> {
         let timer = self.timers.next().map(u64::cast_signed);
-        timer.into_iter().chain(self.next_budget()).min()
+        timer.into_iter().chain(self.next_budget()).chain(self.places.next()).min()
     }
 
     fn due(&mut self, serial: Serial, step: u64, call: u32, now_ms: i64) {

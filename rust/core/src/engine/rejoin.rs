@@ -24,6 +24,7 @@ impl Engine {
         self.in_flight.clear();
         self.reloads.clear();
         self.timers = Timers::new();
+        self.places = super::places::Places::default();
         self.scheduler = Scheduler::new(slots(&self.options));
         for (name, kind) in self.known_tasks.clone() {
             self.set_task(&name, kind);
