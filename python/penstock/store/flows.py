@@ -1,6 +1,7 @@
 """Reading flows: one, many, a tree, a page."""
 
 from collections.abc import Collection
+from json import dumps
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -27,6 +28,11 @@ class JsonQueries(Protocol):
 
     def holds_text(self, column: ColumnElement[Any], text: str) -> Condition:
         """*text* occurs in *column*, letter for letter."""
+
+
+def as_json(name: str) -> str:
+    """A name as it stands in JSON text."""
+    return dumps(name, ensure_ascii=False)
 
 
 def read_outcome(conn: Connection, flow_id: bytes) -> OutcomeRow | None:
@@ -77,7 +83,7 @@ def _conditions(which: FlowFilter, json: JsonQueries) -> list[Condition]:
     if which.newer_than is not None:
         conditions.append(flows.c.created_at >= which.newer_than)
     if which.node is not None:
-        conditions.append(json.holds_text(flows.c.position, f'"{which.node}"'))
+        conditions.append(json.holds_text(flows.c.position, as_json(which.node)))
     if which.error_code is not None:
         conditions.append(json.member(flows.c.error, "code") == which.error_code)
     if which.search is not None:
