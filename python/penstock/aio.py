@@ -24,6 +24,7 @@ from penstock.operations import (
     create,
     draw,
     find,
+    fork,
     history,
     interrupts,
     overview,
@@ -31,8 +32,10 @@ from penstock.operations import (
     read,
     replicas,
     resume,
+    rewinds,
     run_task,
     signal,
+    threads,
     wait,
 )
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context
@@ -234,6 +237,54 @@ class AsyncEngine:
     async def cancel(self, key: str, reason: str = "", *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
         """As `Engine.cancel`."""
         await self._complete(cancel.cancel(self._ready, key, reason, timeout))
+
+    async def restart(
+        self,
+        key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """As `Engine.restart`."""
+        await self._complete(rewinds.restart(self._ready, key, overrides, timeout))
+
+    async def restart_from(
+        self,
+        step_key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """As `Engine.restart_from`."""
+        await self._complete(rewinds.restart_from(self._ready, step_key, overrides, timeout))
+
+    async def retry_step(
+        self,
+        step_key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """As `Engine.retry_step`."""
+        await self._complete(rewinds.retry_step(self._ready, step_key, overrides, timeout))
+
+    async def recover(
+        self,
+        key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> int:
+        """As `Engine.recover`."""
+        return await self._complete(rewinds.recover(self._ready, key, overrides, timeout))
+
+    async def fork(self, step_key: str, overrides: Mapping[str, Json] | None = None) -> str:
+        """As `Engine.fork`."""
+        return await self._complete(fork.fork(self._ready, step_key, overrides))
+
+    async def continue_(self, thread: str, more: Mapping[str, Json] | None = None) -> str:
+        """As `Engine.continue_`."""
+        return await self._complete(threads.continue_(self._ready, thread, more))
 
     async def processes(self) -> dict[int, int]:
         """As `Engine.processes`."""

@@ -59,6 +59,7 @@ app.graph("adds").node("first", add).node("second", add).node("third", add).chai
 ).reducer("seen", "append")
 app.graph("ask").chain(ask)
 app.graph("retries").node("retry", fail_twice, retry=Retry(3, 0.01)).chain("retry")
+app.graph("asks").chain(ask).node("last", add).chain(ask, "last")
 app.graph("gated").chain(wait_for, nothing)
 app.graph("call").chain(call)
 app.graph("each").chain(nothing).for_each(nothing, take, over="items").node("join", nothing).edge(
@@ -278,13 +279,34 @@ def test_breakpoints_hold_in_children_at_any_depth(engine: Engine) -> None:
     assert outcome.state["child"]["child"]["n"] == 12
 
 
-def test_a_breakpoint_reaches_children_that_run_already(engine: Engine) -> None:
-    key = engine.create("call", {"target": "call", "given": {"target": "ask", "given": {"n": 1}}})
-    eventually(lambda: engine.snapshot(key).interrupts, what="the question")
-    (question,) = engine.snapshot(key).interrupts
-    engine.break_before(key, "ask", on=True)
-    engine.resume(key, "yes", interrupt_id=question.interrupt_id)
-    assert engine.wait(key, timeout=10).state["child"]["child"]["answer"] == "yes"
+def test_a_breakpoint_reaches_children_that_run_already(engine: Engine, tmp_path: Path) -> None:
+    gate, started = tmp_path / "gate", tmp_path / "started"
+    given = {"gate": str(gate), "started": str(started)}
+    key = engine.create("call", {"target": "call", "given": {"target": "gated", "given": given}})
+    eventually(started.exists, what="the start of the step below")
+    engine.break_before(key, "nothing")
+    gate.touch()
+    assert stopped_at(engine, key) == ["nothing"]
+    engine.resume_break(key)
+    assert engine.wait(key, timeout=10).state["child"]["child"]["opened"] is True
+
+
+def test_a_breakpoint_reaches_children_that_nobody_owns(database_url: str) -> None:
+    with Engine(app, database_url) as engine:
+        given = {"target": "asks", "given": {"n": 1}}
+        key = engine.create("call", {"target": "call", "given": given})
+        assert engine.wait(key, timeout=10).status == "interrupted"
+    with Engine(app, database_url) as engine:
+        engine.break_before(key, "last")
+        engine.resume(key, "yes")
+        eventually(
+            lambda: [held.kind for held in engine.snapshot(key).interrupts] == ["breakpoint"], what="the stop"
+        )
+        assert stopped_at(engine, key) == ["last"]
+        engine.pause(key)
+        engine.resume_break(key, {"n": 100})
+        engine.unpause(key)
+        assert engine.wait(key, timeout=10).state["child"]["child"]["n"] == 101
 
 
 def test_a_held_flow_survives_its_engine_and_is_cancelled_with_its_breakpoints(database_url: str) -> None:
@@ -314,11 +336,10 @@ def test_a_paused_flow_s_step_is_let_go_and_starts_after_the_pause(engine: Engin
     assert engine.wait(key, timeout=10).state["n"] == 4
 
 
-def test_a_client_debugs_too(engine: Engine) -> None:
-    with Client(None, engine._settings.url) as client:
-        key = held_flow(client, "adds", {"n": 1}, "second")
-        assert stopped_at(client, key) == ["second"]
-        with pytest.raises(Conflict, match="resume_break"):
-            client.resume(key, 1)
-        client.resume_break(key, {"n": 5})
-        assert client.wait(key, timeout=10).state["n"] == 7
+def test_a_client_debugs_too(distant: Client) -> None:
+    key = held_flow(distant, "adds", {"n": 1}, "second")
+    assert stopped_at(distant, key) == ["second"]
+    with pytest.raises(Conflict, match="resume_break"):
+        distant.resume(key, 1)
+    distant.resume_break(key, {"n": 5})
+    assert distant.wait(key, timeout=10).state["n"] == 7

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import timedelta
 from typing import Any
@@ -81,15 +80,6 @@ def swallow(flow: Flow) -> dict[str, bool]:
         flow.interrupt("?")
     except BaseException:  # noqa: BLE001 - what a careless task does
         flow.goto("rescue")
-    return {"returned": True}
-
-
-@app.task
-async def swallow_together(flow: Flow) -> dict[str, bool]:
-    async def ask(name: str) -> Any:
-        return flow.interrupt(name)
-
-    await asyncio.gather(ask("a"), ask("b"), return_exceptions=True)
     return {"returned": True}
 
 
@@ -215,7 +205,6 @@ FAILURES: dict[str, tuple[Any, dict[str, Any], str]] = {
     "unknown_goto": (go_nowhere, {}, "unknown_goto"),
     "competing": (go_and_retry, {}, "competing_signals"),
     "swallowed": (swallow, {}, "error"),
-    "swallowed_together": (swallow_together, {}, "error"),
     "bad_call": (call_badly, {}, "error"),
     "child": (call_a_failing_child, {}, "declined"),
     "unknown_child": (call_an_unknown_child, {}, "not_found"),

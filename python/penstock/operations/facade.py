@@ -13,6 +13,7 @@ from penstock.operations import (
     create,
     draw,
     find,
+    fork,
     history,
     interrupts,
     overview,
@@ -20,8 +21,10 @@ from penstock.operations import (
     read,
     replicas,
     resume,
+    rewinds,
     run_task,
     signal,
+    threads,
     wait,
 )
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context
@@ -244,3 +247,97 @@ class Operations(ABC):
             Conflict: It has finished already.
         """
         complete(cancel.cancel(self._ready, key, reason, timeout))
+
+    def restart(
+        self,
+        key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """Run a stopped flow again from its beginning, in place; what happened before stays in its history.
+
+        Args:
+            key: A flow that is completed, failed, cancelled or interrupted.
+            overrides: Fields of its input to replace; null deletes.
+            timeout: How long to wait for the verdict.
+
+        Raises:
+            Conflict: It runs, or is paused.
+            Invalid: It is a child, or an override does not fit its field's reducer.
+        """
+        complete(rewinds.restart(self._ready, key, overrides, timeout))
+
+    def restart_from(
+        self,
+        step_key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """Run a step again and everything that follows from it, in place; what ran beside it stays.
+
+        Args:
+            step_key: A step of a flow or of a child that was not cancelled.
+            overrides: Fields of the state that the step sees, to replace; null deletes.
+            timeout: How long to wait for the verdict.
+
+        Raises:
+            NotFound: No such step.
+            Conflict: The flow was cancelled, or a failure elsewhere keeps the step from running.
+        """
+        complete(rewinds.restart_from(self._ready, step_key, overrides, timeout))
+
+    def retry_step(
+        self,
+        step_key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """Run one failed step again, its attempts from 0; what its failure brought about is withdrawn.
+
+        Raises:
+            NotFound: No such step.
+            Conflict: It did not fail, or its failure went to `on_error`.
+        """
+        complete(rewinds.retry_step(self._ready, step_key, overrides, timeout))
+
+    def recover(
+        self,
+        key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> int:
+        """Run every failed step of a failed flow again, those of its children too; how many they are.
+
+        Raises:
+            Conflict: The flow has not failed.
+        """
+        return complete(rewinds.recover(self._ready, key, overrides, timeout))
+
+    def fork(self, step_key: str, overrides: Mapping[str, Json] | None = None) -> str:
+        """Create a flow that goes on from a step of a finished one; its key.
+
+        Args:
+            step_key: Any step of the flow or of a child.
+            overrides: Fields of the state that the step sees, to replace; null deletes.
+
+        Raises:
+            NotFound: No such step.
+            Conflict: The flow, or one below or above it, has not finished.
+        """
+        return complete(fork.fork(self._ready, step_key, overrides))
+
+    def continue_(self, thread: str, more: Mapping[str, Json] | None = None) -> str:
+        """Create the next turn of a thread, from the final state of its latest one; its key.
+
+        Args:
+            thread: The key of any flow of the thread.
+            more: What is added to that state, through the reducers.
+
+        Raises:
+            Conflict: The latest turn has not completed, or somebody else continued the thread first.
+        """
+        return complete(threads.continue_(self._ready, thread, more))

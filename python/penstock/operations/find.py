@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.errors import Invalid
 from penstock.operations.context import Context
 from penstock.operations.read import error_info, instant
+from penstock.operations.threads import thread_of
 from penstock.options import instant_ms
 from penstock.outcome import FlowSummary, Page
 from penstock.store.rows import FlowFilter
@@ -51,7 +52,7 @@ def find(
     which = FlowFilter(
         status=status,
         workflow=workflow,
-        thread_id=None if thread is None else context.flow_id(thread),
+        thread_id=None if thread is None else thread_of(context, thread),
         node=node,
         fairness_key=fairness_key,
         priority=priority,

@@ -9,7 +9,7 @@ from typing import Any
 from penstock.errors import NotFound
 from penstock.operations.context import Context
 from penstock.operations.past import levels, read_past, tell
-from penstock.operations.read import error_info, instant
+from penstock.operations.read import error_info, instant, unknown_step
 from penstock.outcome import StepEvent, StepInfo
 
 Steps = tuple[StepInfo, ...]
@@ -27,11 +27,11 @@ def step(context: Context, step_key: str) -> StepInfo:
     try:
         past = read_past(context, context.key_of(flow_id))
     except NotFound:
-        raise _unknown_step(step_key) from None
+        raise unknown_step(step_key) from None
     told = tell(context, past, number)
     told["steps"] = [step for step in told["steps"] if step["number"] == number]
     if not told["steps"]:
-        raise _unknown_step(step_key)
+        raise unknown_step(step_key)
     return _with_children(context, levels(context, past, told, tell))[flow_id][0]
 
 
@@ -85,7 +85,3 @@ def _plain_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
     """What a step wrote, by field; null where it deleted."""
     deleted = dict.fromkeys(changes.get("del", ()))
     return {**changes.get("add", {}), **changes.get("set", {}), **deleted}
-
-
-def _unknown_step(step_key: str) -> NotFound:
-    return NotFound(f"no step has the key {step_key!r}; step keys stand in history()")

@@ -29,7 +29,7 @@ def run(
     """Create a flow and wait for it."""
     deadline = Deadline(seconds(timeout))
     asked = read_options(options)
-    if asked.idempotency_key is not None:
+    if asked.idempotency_key is not None or asked.thread is not None:
         key = yield from create(context, workflow, state, options)
         return (yield from _wait(context, key, deadline, timeout))
     graph_id = resolve(context, workflow, asked)

@@ -15,6 +15,7 @@ from penstock.errors import Invalid
 from penstock.runtime.claims import Claims
 from penstock.runtime.graph_finder import FindGraph, GraphFinder
 from penstock.runtime.heartbeat import Heartbeat
+from penstock.runtime.histories import Histories
 from penstock.runtime.housekeeping import Housekeeping
 from penstock.runtime.inbox import Inbox
 from penstock.runtime.leap import Leap
@@ -102,7 +103,15 @@ class Replica:
         self._inbox = Inbox(self.store, self.core)
         self._claims = Claims(self.store, self.core, self.writer, self._inbox, self._admit, self._on_fenced)
         self.loop = Loop(self.core, self.store.now, make_pool, self.writer.wake)
-        self.poller = Poller(self.store, self.core, self._inbox, self._claims, self._on_work, self._tick)
+        self.poller = Poller(
+            self.store,
+            self.core,
+            self._inbox,
+            self._claims,
+            self._on_work,
+            self._tick,
+            Histories(self.store, self.core),
+        )
         self._finder = None if find_graph is None else GraphFinder(self, find_graph)
         self._peers = self._make_peer_services(lease_ms) if self.store.is_shared else ()
         # Set by any thread that learns of it, cleared by the poller's.

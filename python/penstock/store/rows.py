@@ -79,6 +79,7 @@ class LoadRow(NamedTuple):
     baggage: str | None
     trace_parent: str | None
     created_at: int
+    thread_id: bytes | None
     notify: str | None
     delete_on_completion: bool
     journal: list[tuple[int, int, str, str, int, int, str]]

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 
-from penstock.store import creation, flows, graphs, inbox, interrupts, journal, pasts, replicas
+from penstock.store import creation, flows, graphs, inbox, interrupts, journal, pasts, replicas, revival
 from penstock.store.batch import Fenced
 from penstock.store.clock import Clock, wall_clock_ms
 from penstock.store.flows import JsonQueries
@@ -25,6 +25,7 @@ from penstock.store.rows import (
     PageOfInterrupts,
     PastRow,
     ReplicaRow,
+    Sent,
     Verdict,
 )
 
@@ -83,6 +84,16 @@ class SqlStore(ABC):
             if self._replica_id and not replicas.is_alive(conn, self._replica_id):
                 return Fenced(self._replica_id)
             return creation.create_flows(conn, flows, self._insert_new)
+
+    def revive(self, messages: Sequence[tuple[bytes, str, str]]) -> list[Sent] | None:
+        """Post messages, all or none, also to flows that have ended."""
+        with self._writing() as conn:
+            return revival.send_or_revive(conn, messages, self.now(), self._insert_new)
+
+    def latest_turn(self, thread_id: bytes) -> OutcomeRow | None:
+        """Read the last turn of a thread."""
+        with self._reading() as conn:
+            return flows.read_latest_turn(conn, thread_id)
 
     def publish(self, graph_id: bytes, workflow: str, definition: str) -> None:
         """Store a definition, once for ever."""

@@ -152,6 +152,16 @@ class Store(Protocol):
     def send(self, flow_id: bytes, kind: str, body: str, sender: str | None = None) -> Sent | Ended | None:
         """Put a message into a flow's inbox; None when there is no such flow."""
 
+    def revive(self, messages: Sequence[tuple[bytes, str, str]]) -> list[Sent] | None:
+        """Put (flow_id, kind, body) into inboxes, all or none; a flow that has ended is made live again to read its own.
+
+        Its row in `flows` stays as it is until its new owner obeys; refuses it, the live row goes again. None when one
+        of the flows does not exist. The flows of a tree are given root first.
+
+        Raises:
+            Conflict: An unfinished flow has the business key of one that would be revived.
+        """
+
     def publish(self, graph_id: bytes, workflow: str, definition: str) -> None:
         """Store a definition, once for ever; a definition published again becomes its workflow's newest."""
 
@@ -195,6 +205,9 @@ class Store(Protocol):
 
     def tree(self, root_id: bytes) -> list[OutcomeRow]:
         """Read a root and all flows below it, oldest first."""
+
+    def latest_turn(self, thread_id: bytes) -> OutcomeRow | None:
+        """Read the last turn of a thread; forks are none."""
 
     def journal(self, flow_id: bytes, after: int = 0) -> list[JournalRow]:
         """Read the events of a flow past ord *after*, in order."""

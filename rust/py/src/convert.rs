@@ -94,15 +94,15 @@ pub fn claimed_flow(row: &Bound<'_, PyTuple>, time_budget_ms: i64) -> PyResult<C
         baggage: field(row, 15)?,
         trace_parent: field(row, 16)?,
         created_at: field(row, 17)?,
-        notify: field(row, 18)?,
-        delete_on_completion: field(row, 19)?,
-        thread: flow,
+        notify: field(row, 19)?,
+        delete_on_completion: field(row, 20)?,
+        thread: field::<Option<Vec<u8>>>(row, 18)?.map_or(Ok(flow), |thread| id_of(&thread))?,
         turn: 1,
         tags: None,
         first: Vec::new(),
     };
     let (claims, crashes, mail) = (field(row, 1)?, field(row, 2)?, field(row, 3)?);
-    Ok(Claimed { about, claims, crashes, mail, journal: field(row, 20)? })
+    Ok(Claimed { about, claims, crashes, mail, journal: field(row, 21)? })
 }
 
 impl Claimed {

@@ -148,6 +148,8 @@ impl Engine {
             is_calming: false,
             refusals: 0,
             blamed_mail: FxHashSet::default(),
+            is_revived: told.is_finished(),
+            history: None,
         };
         self.flows.insert(serial, live);
         serial
@@ -246,6 +248,8 @@ impl Engine {
         live.is_stopping = false;
         live.is_releasing = false;
         live.is_calming = false;
+        live.is_revived = live.told.is_finished();
+        live.history = None;
         // Messages whose verdicts were rolled back come again.
         live.seen = if loaded.mail == 0 { 0 } else { UNREAD };
         live.handled = 0;

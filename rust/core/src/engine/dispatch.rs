@@ -212,7 +212,7 @@ impl Engine {
         });
         let Err(error) = written else {
             let kind = self.scheduler.kind(task);
-            self.clock_sent(dispatch, kind, budget, now_ms);
+            self.clock_sent(dispatch, kind, budget);
             return;
         };
         self.scheduler.forget(to, dispatch);
@@ -252,7 +252,7 @@ impl Engine {
 
     fn take_result(&mut self, worker: u32, result: &ResultIn, now_ms: i64) {
         self.scheduler.finished(worker, result.dispatch, u64::from(result.ran_us));
-        self.clock_ended(worker, result.dispatch, now_ms);
+        self.clock_ended(worker, result.dispatch);
         self.pace.finished();
         // A result without a current dispatch is late: the step was cancelled, lost or timed out.
         let Some(running) = self.end_dispatch(result.dispatch) else { return };

@@ -23,6 +23,7 @@ impl Engine {
         self.pending = VecDeque::new();
         self.in_flight.clear();
         self.reloads.clear();
+        self.histories.clear();
         self.timers = Timers::new();
         self.places = super::places::Places::default();
         self.scheduler = Scheduler::new(slots(&self.options));

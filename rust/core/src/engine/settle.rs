@@ -108,6 +108,9 @@ impl Engine {
         }
         let body = event.body.to_json(live.flow.key());
         live.journal_bytes += body.len();
+        if let Some(history) = &mut live.history {
+            history.tail.push(event.clone());
+        }
         let row = JournalRow {
             ord: event.ord,
             step: event.step,
@@ -135,7 +138,10 @@ impl Engine {
         match &event.body {
             EventBody::Parked { calls, .. } => self.parked(serial, event.step, calls.len(), group, now_ms),
             EventBody::Resolved { call, .. } => self.close_call(serial, event.step, *call, group),
-            EventBody::Control(control) => self.hold(serial, event.step, control, group, now_ms),
+            EventBody::Control(control) => {
+                self.revived(serial, &effects.revived, group, now_ms);
+                self.hold(serial, event.step, control, group, now_ms);
+            }
             _ => {}
         }
         self.after_event(serial, group, now_ms);
@@ -144,7 +150,10 @@ impl Engine {
     fn after_event(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
         let Some(live) = self.flows.get(&serial) else { return };
         if live.flow.status().is_finished() {
-            self.stop(serial, group, now_ms);
+            // A message that waits for the journal may make it go on.
+            if live.history.is_none() {
+                self.stop(serial, group, now_ms);
+            }
         } else {
             self.tell_status(serial, group, now_ms);
             self.moved(serial, now_ms);
@@ -202,7 +211,7 @@ impl Engine {
     }
 
     /// The flow is over: its rows, its parent's answer, its children's end.
-    fn stop(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
+    pub(super) fn stop(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
         let Some(live) = self.flows.get_mut(&serial) else { return };
         live.is_stopping = true;
         let key = live.flow.key().clone();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::event::{Entry, Event, EventBody, Next, Route};
+use super::event::{Control, Entry, Event, EventBody, Next, Route};
 use super::{Flow, StepError};
 use crate::error::Result;
 use crate::graph::Graph;
@@ -120,7 +120,7 @@ impl Reader {
             effects.ready.iter().partition(|step| Some(**step) == joined);
         self.meet(&direct, &[event.step]);
         if !join.is_empty() {
-            let arrived = effects.joined_source.and_then(|source| self.arrivals.remove(&source));
+            let arrived = effects.joined_source.and_then(|source| self.arrivals.get(&source)).cloned();
             self.meet(&join, &arrived.unwrap_or_else(|| vec![event.step]));
         }
         if matches!(event.body, EventBody::Control(_) | EventBody::Snapshot(_)) {
@@ -153,7 +153,7 @@ impl Reader {
                 queued_ms: 0,
                 ran_ms: 0,
                 waited_ms: 0,
-                waits: Some((step.created_at, step.not_before)),
+                waits: Some((step.created_at, if step.is_runnable() { step.not_before } else { i64::MAX })),
                 created_at: step.created_at,
                 finished_at: None,
                 state: (self.wanted == Some(*number)).then(|| self.flow.view(step)),
@@ -172,13 +172,17 @@ impl Reader {
         let mut standing: Vec<u64> = self.flow.steps().map(|step| step.number).collect();
         standing.sort_unstable();
         self.meet(&standing, &[]);
+        let anew: &[u64] = match &line.event.body {
+            EventBody::Control(Control::Rewind(rewind)) => &rewind.steps,
+            _ => &[],
+        };
         for (number, record) in &mut self.records {
-            let step = self.flow.step(*number);
-            match step {
-                Some(step) if record.ended.is_some() => {
+            match self.flow.step(*number) {
+                Some(step) if record.ended.is_some() || anew.contains(number) => {
                     (record.ended, record.finished_at, record.error) = (None, None, None);
                     (record.attempt, record.changes) = (step.attempt, step.changes.clone());
-                    record.waits = Some((at, if step.is_parked() { i64::MAX } else { step.not_before }));
+                    record.created_at = step.created_at;
+                    record.waits = Some((at, if step.is_runnable() { step.not_before } else { i64::MAX }));
                 }
                 None if record.ended.is_none() => record.end("cancelled", at),
                 _ => continue,
@@ -186,6 +190,14 @@ impl Reader {
             if *number != line.event.step {
                 record.events.push(described(line, self.flow.key()));
             }
+        }
+        let (flow, records) = (&self.flow, &self.records);
+        for (source, arrived) in &mut self.arrivals {
+            let Some(cohort) = flow.cohorts.get(source) else { continue };
+            arrived.retain(|step| {
+                let ordinal = records.get(step).and_then(|record| record.ordinal);
+                step == source || ordinal.is_some_and(|ordinal| cohort.arrived.contains_key(&ordinal))
+            });
         }
         let seen = self.wanted.and_then(|wanted| self.flow.step(wanted)).map(|step| self.flow.view(step));
         if let Some(record) = self.wanted.and_then(|wanted| self.records.get_mut(&wanted)) {

@@ -400,6 +400,7 @@ impl Cluster {
     }
 
     fn tick(&mut self, at: usize) {
+        self.replicas[at].engine.set_steady(self.now_ms);
         self.replicas[at].engine.tick(self.now_ms);
         for late in self.replicas[at].engine.overdue() {
             if self.rng.chance(50) {
@@ -658,9 +659,11 @@ fn check_start(db: &Database, seed: u64, replica: i64, step: &StepIn) {
     assert!(live.crashes == 0 || found.is_started, "seed {seed}: an unguarded start after a crash");
     assert!(found.is_runnable(), "seed {seed}: a breakpoint holds step {}", step.step);
     // Somebody is just letting it go, and will hear so with the commit.
-    let letters = db.inbox.get(&db.flows[&id].about.root).into_iter().flatten();
-    let is_let_go =
-        letters.filter(|letter| letter.verdict.is_none()).any(|letter| letter.kind != "child_result");
+    let root = db.flows[&id].about.root;
+    let mut letters = db.inbox.iter().filter(|(flow, _)| db.flows[*flow].about.root == root);
+    let is_let_go = letters.any(|(_, letters)| {
+        letters.iter().any(|letter| letter.verdict.is_none() && !letter.kind.starts_with("child_"))
+    });
     let may_start = found.is_started || is_let_go;
     assert!(!flow.is_paused() || may_start, "seed {seed}: the flow is paused");
     assert!(!flow.breaks_before(found) || may_start, "seed {seed}: a breakpoint was passed");

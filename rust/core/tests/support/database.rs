@@ -120,7 +120,7 @@ impl Database {
             let row = self.live.get(&item.flow);
             let is_mine = row.is_some_and(|row| row.owner == Some(replica) && row.claims == item.claims);
             let (is_row_operation, holds) = match item.op {
-                Op::Stop(_) | Op::Release { .. } => {
+                Op::Stop(_) | Op::Lapse | Op::Release { .. } => {
                     (true, is_mine && row.is_some_and(|row| row.mail == item.seen))
                 }
                 Op::Calm => (true, is_mine),
@@ -160,11 +160,20 @@ impl Database {
                 let open = self.interrupts.values().filter(|of| *of == flow).count();
                 assert_eq!(open, 0, "seed {seed}: an ended flow still asks");
             }
+            Op::Lapse => {
+                self.live.remove(flow).unwrap_or_else(|| panic!("seed {seed}: lapsed twice"));
+                let found = &self.flows[flow];
+                assert!(found.output.is_some(), "seed {seed}: lapsed while it runs");
+                assert_eq!(found.folded.status().as_str(), found.status, "seed {seed}: lapsed while it runs");
+            }
             Op::Release { wake_at } => {
                 let row = self.live.get_mut(flow).unwrap();
                 (row.owner, row.ready_at, row.wake_at) = (None, None, *wake_at);
             }
-            Op::Status { status, .. } => self.flows.get_mut(flow).unwrap().status = status,
+            Op::Status { status, .. } => {
+                let found = self.flows.get_mut(flow).unwrap();
+                (found.status, found.output) = (status, None);
+            }
             Op::Message { kind, body, at } => {
                 self.post(flow, kind, body.clone(), *at);
             }
@@ -175,6 +184,7 @@ impl Database {
                 assert!(letter.verdict.is_none(), "seed {seed}: two verdicts on {} {seq}", letter.kind);
                 letter.verdict = Some(verdict.clone());
             }
+            // Whom it tells is not simulated.
             Op::Outbox { .. } => {}
             Op::OpenInterrupt(row) => {
                 assert!(self.interrupts.insert(row.id, *flow).is_none(), "seed {seed}: asked twice");
@@ -304,7 +314,7 @@ fn pass_of(op: &Op) -> usize {
         // The row goes after its questions; the stores do not look, this one does.
         Op::OpenInterrupt(_) => 3,
         Op::CloseInterrupt { .. } => 4,
-        Op::Stop(_) | Op::Release { .. } => 5,
+        Op::Stop(_) | Op::Lapse | Op::Release { .. } => 5,
         Op::Status { .. } => 6,
         Op::Message { .. } => 7,
         Op::Verdict { .. } | Op::Outbox { .. } => 8,
