@@ -123,6 +123,7 @@ class CreateOptions(TypedDict, total=False):
     baggage: Mapping[str, Json]
     thread: str | None
     start_at: datetime | None
+    hold: bool
     idempotency_key: str | None
     delete_on_completion: bool
     notify_on_stop: str | None

@@ -33,12 +33,12 @@ def ask(
     deadline = Deadline(seconds(timeout))
     check_addressee(context, key, kind)
     text = json.dumps(body, allow_nan=False, separators=(",", ":"))
-    yield from deliver(context, key, kind, text, deadline)
+    return (yield from deliver(context, key, kind, text, deadline))
 
 
 def deliver(
     context: Context, key: str, kind: str, text: str, deadline: Deadline, flow_id: bytes | None = None
-) -> Operation[None]:
+) -> Operation[dict[str, Any]]:
     """Send a message to a flow, whichever of its tree it is, and wait for the verdict.
 
     Args:

@@ -343,7 +343,7 @@ impl Engine {
         let steps = self.scheduler.ready_len() + self.scheduler.running_len() + self.running.len();
         let flows = self.flows.len() + self.index.len() + self.reloads.len() + self.promised.len();
         let waits = self.watched.len() + self.creating.len();
-        rows + steps + flows + self.timers.len() + waits + self.unstored.len()
+        rows + steps + flows + self.histories.len() + self.timers.len() + waits + self.unstored.len()
     }
 
     /// The flows it owns, without those of which the database may know nothing yet.

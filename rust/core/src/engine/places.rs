@@ -32,6 +32,11 @@ impl Places {
     pub(super) fn next(&self) -> Option<i64> {
         self.moved.front().map(|(due, _)| (*due).max(self.not_before))
     }
+
+    fn due(&mut self, now_ms: i64) -> Option<(i64, Serial)> {
+        self.moved.front().filter(|(due, _)| *due <= now_ms)?;
+        self.moved.pop_front()
+    }
 }
 
 /// A number for the nodes at which the flow stands.
@@ -56,7 +61,7 @@ impl Engine {
         }
         let mut told = 0;
         while told < AT_ONCE {
-            let Some((_, serial)) = self.places.moved.pop_front_if(|(due, _)| *due <= now_ms) else { return };
+            let Some((_, serial)) = self.places.due(now_ms) else { return };
             told += usize::from(self.tell_place(serial, now_ms));
         }
         self.places.not_before = now_ms + LOOK_EVERY_MS;

@@ -131,8 +131,10 @@ impl Engine {
             group.push(id, claims, Op::Calm);
             group.after(id, After::Calmed);
         }
+        let is_own = !matches!(event.body, EventBody::Control(_));
         for step in &effects.ready {
-            group.after(id, After::Offer { step: *step });
+            let step = *step;
+            group.after(id, if is_own { After::Offer { step } } else { After::OfferAgain { step } });
         }
         self.sweep(serial, &effects.dropped, group, now_ms);
         match &event.body {
@@ -140,6 +142,9 @@ impl Engine {
             EventBody::Resolved { call, .. } => self.close_call(serial, event.step, *call, group),
             EventBody::Control(control) => {
                 self.revived(serial, &effects.revived, group, now_ms);
+                for step in &effects.waiting_again {
+                    self.arm_calls(serial, *step);
+                }
                 self.hold(serial, event.step, control, group, now_ms);
             }
             _ => {}
@@ -153,6 +158,8 @@ impl Engine {
             // A message that waits for the journal may make it go on.
             if live.history.is_none() {
                 self.stop(serial, group, now_ms);
+            } else {
+                group.after(live.about.id, After::Settle);
             }
         } else {
             self.tell_status(serial, group, now_ms);

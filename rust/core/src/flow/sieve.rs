@@ -188,6 +188,7 @@ impl<'e, 'c> Sieve<'e, 'c> {
                 }
                 is_left_out
             }
+            (Some(Stage::Open), EventBody::Control(_)) => false,
             (Some(Stage::Open), _) => {
                 self.stages.insert(event.step, Stage::Over);
                 true
