@@ -41,8 +41,7 @@ def resume_break(
         tried.add(found.interrupt_id)
         body = f'{{"interrupt_id":"{found.interrupt_id}","overrides":{text}}}'
         try:
-            yield from deliver(context, found.flow_key, "resume_break", body, deadline)
-            return
+            return (yield from deliver(context, found.flow_key, "resume_break", body, deadline))
         except Conflict:
             # Somebody else let it go; there may be another one.
             continue

@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 from penstock.errors import NotFound
-from penstock.operations.context import Context
+from penstock.operations.context import Context, unknown_step
 from penstock.operations.past import levels, read_past, tell
-from penstock.operations.read import error_info, instant, unknown_step
+from penstock.operations.read import error_info, instant
 from penstock.outcome import StepEvent, StepInfo
 
 Steps = tuple[StepInfo, ...]

@@ -19,10 +19,8 @@ from penstock.store.rows import Ended, OutcomeRow, Sent
 _REFUSALS: dict[str, type[PenstockError]] = {"conflict": Conflict, "invalid": Invalid, "not_found": NotFound}
 
 
-def ask(
-    context: Context, key: str, kind: str, body: Mapping[str, Any], timeout: Duration
-) -> Operation[dict[str, Any]]:
-    """Send a message, wait for the owner's verdict on it and return that.
+def ask(context: Context, key: str, kind: str, body: Mapping[str, Any], timeout: Duration) -> Operation[None]:
+    """Send a message and wait for the owner's verdict on it.
 
     Raises:
         NotFound: No such flow.
@@ -33,12 +31,12 @@ def ask(
     deadline = Deadline(seconds(timeout))
     check_addressee(context, key, kind)
     text = json.dumps(body, allow_nan=False, separators=(",", ":"))
-    return (yield from deliver(context, key, kind, text, deadline))
+    yield from deliver(context, key, kind, text, deadline)
 
 
 def deliver(
     context: Context, key: str, kind: str, text: str, deadline: Deadline, flow_id: bytes | None = None
-) -> Operation[dict[str, Any]]:
+) -> Operation[None]:
     """Send a message to a flow, whichever of its tree it is, and wait for the verdict.
 
     Args:
@@ -61,7 +59,7 @@ def deliver(
         raise unknown_flow(key)
     if isinstance(sent, Ended):
         raise _too_late(context, kind, key, sent.status)
-    return (yield from await_verdict(context, key, flow_id, kind, sent, deadline))
+    yield from await_verdict(context, key, flow_id, kind, sent, deadline)
 
 
 def to_json(value: object, what: str) -> str:

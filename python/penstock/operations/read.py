@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import NotFound
 from penstock.operations.context import Context, unknown_flow
 from penstock.operations.past import read_past, tell
 from penstock.outcome import FINISHED, ErrorInfo, OpenInterrupt, Outcome
@@ -129,8 +128,3 @@ def open_interrupt(context: Context, row: InterruptRow) -> OpenInterrupt:
         created_at=created_at,
         expires_at=instant(row.expires_at),
     )
-
-
-def unknown_step(step_key: str) -> NotFound:
-    """The refusal of a step key that names nothing."""
-    return NotFound(f"no step has the key {step_key!r}; step keys stand in history()")

@@ -193,9 +193,18 @@ pub(crate) struct Live {
     pub is_revived: bool,
     /// Set while a message waits for the whole journal.
     pub history: Option<Box<rewind::History>>,
+    /// Steps that were sent back, with the event that says so: what an older event allows them they may not any more.
+    pub sent_back: FxHashMap<u64, u64>,
 }
 
 impl Live {
+    /// Whether the step was sent back by an event that is not committed yet.
+    fn is_ahead(&mut self, step: u64) -> bool {
+        let committed = self.committed;
+        self.sent_back.retain(|_, ord| *ord > committed);
+        self.sent_back.contains_key(&step)
+    }
+
     fn has_unread_mail(&self) -> bool {
         self.seen == UNREAD || self.history.is_some()
     }

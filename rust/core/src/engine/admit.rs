@@ -152,6 +152,7 @@ impl Engine {
             blamed_mail: FxHashSet::default(),
             is_revived: false,
             history: None,
+            sent_back: FxHashMap::default(),
         };
         self.flows.insert(serial, live);
         serial
@@ -253,6 +254,7 @@ impl Engine {
         live.is_calming = false;
         live.is_revived = loaded.is_finished;
         live.history = None;
+        live.sent_back.clear();
         // Messages whose verdicts were rolled back come again.
         live.seen = if loaded.mail == 0 { 0 } else { UNREAD };
         live.handled = 0;

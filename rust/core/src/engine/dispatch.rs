@@ -62,6 +62,9 @@ impl Engine {
         else {
             return;
         };
+        if live.is_ahead(number) {
+            return;
+        }
         let Some(step) = live.flow.step(number).filter(|step| step.is_runnable()) else { return };
         if live.running.contains_key(&number) || live.offered.contains(&number) || live.flow.is_paused() {
             return;
