@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from penstock.errors import Conflict, Invalid
+from penstock.errors import Conflict, Invalid, NotFound
 from penstock.operations.context import Context, Deadline
-from penstock.operations.messages import check_addressee, deliver, to_json
+from penstock.operations.messages import check_addressee, deliver, to_json, too_late
 from penstock.operations.operation import Operation
 from penstock.operations.read import instant
 from penstock.operations.wait import seconds
@@ -47,7 +47,7 @@ def resume(
         else:
             return
     if last is None and row.status in FINISHED:
-        raise Conflict(f"resume came too late: flow {key} is {row.status}")
+        raise too_late("resume", key, row.status, row)
     raise _not_open(context, key, root, last)
 
 
@@ -94,12 +94,17 @@ def _interrupts(rows: Sequence[InterruptRow]) -> Sequence[InterruptRow]:
     return [row for row in rows if row.kind == "interrupt"]
 
 
-def _not_open(context: Context, key: str, root: bytes, interrupt_id: bytes | None) -> Conflict:
+def _not_open(context: Context, key: str, root: bytes, interrupt_id: bytes | None) -> Conflict | NotFound:
     if interrupt_id is None:
         return Conflict(f"flow {key} has no open interrupt; it was answered already, or none was asked")
     what = f"interrupt {interrupt_id.hex()} of flow {key} is not open"
     answer = context.store.answer_of(root, interrupt_id)
     if answer is None:
+        row = context.store.outcome(root)
+        if row is None:
+            return NotFound(f"flow {key} was deleted meanwhile")
+        if row.status in FINISHED:
+            return too_late("resume", key, row.status, row)
         return Conflict(f"{what}; it was answered or it lapsed, or there is no such id")
     sender = "" if answer.sender is None else f" from {answer.sender}"
     return Conflict(
