@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from penstock.outcome import Json
     from penstock.store.rows import InterruptRow
 
+#: How many are read when the first is a breakpoint.
 _PAGE = 10
 
 
@@ -67,17 +68,17 @@ def _find(
 ) -> InterruptRow | None:
     """The question to answer: the one that is wanted, else the oldest after the last one tried."""
     if wanted is not None:
-        rows = _page(context, InterruptFilter(root_id=root, interrupt_id=wanted), None)
+        rows = _page(context, InterruptFilter(root_id=root, interrupt_id=wanted), None, 1)
         questions = _interrupts(rows)
     else:
-        cursor, questions, rows = last, (), []
+        cursor, questions, rows, limit = last, (), [], 1
         while not questions:
-            page = _page(context, InterruptFilter(root_id=root, is_oldest_first=True), cursor)
+            page = _page(context, InterruptFilter(root_id=root, is_oldest_first=True), cursor, limit)
             rows += page
             questions = _interrupts(page)
-            if len(page) < _PAGE:
+            if len(page) < limit:
                 break
-            cursor = page[-1].interrupt_id
+            cursor, limit = page[-1].interrupt_id, _PAGE
     if rows and not questions:
         raise Conflict(
             f"flow {key} is held at node {rows[0].node!r} by a breakpoint, which takes no answer; "
@@ -86,8 +87,8 @@ def _find(
     return questions[0] if questions else None
 
 
-def _page(context: Context, which: InterruptFilter, cursor: bytes | None) -> list[InterruptRow]:
-    return list(context.store.list_interrupts(which, _PAGE, cursor).items)
+def _page(context: Context, which: InterruptFilter, cursor: bytes | None, limit: int) -> list[InterruptRow]:
+    return list(context.store.list_interrupts(which, limit, cursor).items)
 
 
 def _interrupts(rows: Sequence[InterruptRow]) -> Sequence[InterruptRow]:
