@@ -12,7 +12,11 @@ from tests.acceptance.test_documented_examples import ROOT, blocks_of, run_scrip
 PRINTED = re.compile(r"^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [
     "docs/howto/debug-with-breakpoints.md",
-    *(f"docs/reference/operations/{name}.md" for name in ("break", "cancel", "pause", "wait")),
+    "docs/howto/recover-failed-flows.md",
+    *(
+        f"docs/reference/operations/{name}.md"
+        for name in ("break", "cancel", "continue", "fork", "pause", "restart", "wait")
+    ),
 ]
 
 
