@@ -9,7 +9,7 @@ argument of a wrong type raises `TypeError`, an integer that does not fit the co
 """
 
 from collections.abc import Sequence, Set
-from typing import Any, ClassVar, Final, Literal, Protocol, Self, TypeAlias, final
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, final
 
 __all__ = [
     "JOURNAL_FORMAT",
@@ -827,19 +827,13 @@ def graph_mermaid(definition: bytes, direction: str) -> str:
         Invalid: The graph breaks a rule, or there is no such direction.
     """
 
-class _Recorded(Protocol):
-    """A flow as the database has it: what it began with, and its whole journal as `read_flow` takes it."""
-
-    @property
-    def definition(self) -> str: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def input(self) -> str: ...
-    @property
-    def created_at(self) -> int: ...
-    @property
-    def rows(self) -> Sequence[_JournalLine]: ...
+_Recorded: TypeAlias = tuple[
+    str,  # definition of the graph
+    str,  # key
+    str,  # input, a JSON object
+    int,  # created_at
+    Sequence[_JournalLine],  # the whole journal
+]
 
 def fork_flow(
     flow: _Recorded,
