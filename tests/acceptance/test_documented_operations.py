@@ -11,11 +11,30 @@ from tests.acceptance.test_documented_examples import ROOT, blocks_of, run_scrip
 
 PRINTED = re.compile(r"^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [
-    "docs/howto/debug-with-breakpoints.md",
-    "docs/howto/recover-failed-flows.md",
+    *(
+        f"docs/howto/{name}.md"
+        for name in (
+            "debug-with-breakpoints",
+            "notify",
+            "recover-failed-flows",
+            "retention",
+            "transactional-outbox",
+        )
+    ),
     *(
         f"docs/reference/operations/{name}.md"
-        for name in ("break", "cancel", "continue", "fork", "pause", "restart", "wait")
+        for name in (
+            "break",
+            "cancel",
+            "continue",
+            "create",
+            "fork",
+            "list",
+            "pause",
+            "purge",
+            "restart",
+            "wait",
+        )
     ),
 ]
 

@@ -16,10 +16,12 @@ from penstock.operations import (
     interrupts,
     pause,
     read,
+    remove,
     replicas,
     resume,
     rewinds,
     run_task,
+    shards,
     signal,
     threads,
     wait,
@@ -28,8 +30,18 @@ from penstock.operations.context import VERDICT_TIMEOUT_S, Context
 from penstock.operations.operation import complete
 
 if TYPE_CHECKING:
-    from penstock.options import CreateOptions, Duration
-    from penstock.outcome import FlowSummary, Json, OpenInterrupt, Outcome, Page, ReplicaInfo, StepInfo
+    from penstock.operations.create import HostConnection
+    from penstock.options import CreateOptions, Duration, ListFilters, PurgeFilters
+    from penstock.outcome import (
+        FlowSummary,
+        Json,
+        OpenInterrupt,
+        Outcome,
+        Page,
+        ReplicaInfo,
+        ShardInfo,
+        StepInfo,
+    )
 
 
 class Operations(ABC):
@@ -45,22 +57,39 @@ class Operations(ABC):
         """
 
     def create(
-        self, workflow: str, state: Mapping[str, Json] | None = None, **options: Unpack[CreateOptions]
+        self,
+        workflow: str,
+        state: Mapping[str, Json] | None = None,
+        *,
+        connection: HostConnection | None = None,
+        **options: Unpack[CreateOptions],
     ) -> str:
         """Create a flow, which runs from then on; its key, once the flow is safe in the database.
 
+        Args:
+            workflow: A graph's name.
+            state: The input.
+            connection: A SQLAlchemy connection to the same database: the flow is then part of the transaction that it
+                is in, and starts after its commit.
+            **options: See `FlowOptions`.
+
         Raises:
             NotFound: No such workflow.
-            Invalid: The state or an option is bad; nothing was stored.
-            Conflict: The idempotency key names a flow with another input.
+            Invalid: The state, an option or the connection is bad; nothing was stored.
+            Conflict: The idempotency key names a flow with another input, or an unfinished flow has the business key.
         """
-        return complete(create.create(self._ready, workflow, state, options))
+        return complete(create.create(self._ready, workflow, state, connection, options))
 
     def create_many(
-        self, workflow: str, states: Sequence[Mapping[str, Json] | None], **options: Unpack[CreateOptions]
+        self,
+        workflow: str,
+        states: Sequence[Mapping[str, Json] | None],
+        *,
+        connection: HostConnection | None = None,
+        **options: Unpack[CreateOptions],
     ) -> builtins.list[str]:
-        """Create a flow for each state, all or none; their keys in order."""
-        return complete(create.create_many(self._ready, workflow, states, options))
+        """Create a flow for each state, 100 000 at most, all or none; their keys in order."""
+        return complete(create.create_many(self._ready, workflow, states, connection, options))
 
     def run(
         self,
@@ -116,14 +145,31 @@ class Operations(ABC):
         """Give one step in full, with the state that it saw and what it changed."""
         return read.step(self._ready, step_key)
 
-    def list(self, **filters: Any) -> Page[FlowSummary]:
-        """List flows, newest first.
+    def list(self, **filters: Unpack[ListFilters]) -> Page[FlowSummary]:
+        """List flows, newest first; see `ListFilters`."""
+        return find.find(self._ready, filters)
 
-        Args:
-            **filters: `status`, `workflow`, `thread`, `node`, `fairness_key`, `priority`, `tags`, `error_code`,
-                `search`, `older_than`, `newer_than`, `children`, `shard`; `limit` (100, at most 1 000) and `cursor`.
+    def delete(self, key: str, *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
+        """Remove a flow that has ended, with its history and its children; an interrupted one is cancelled first.
+
+        Raises:
+            NotFound: No such flow; also when it was deleted before.
+            Invalid: It is a child.
+            Conflict: It runs or is paused.
         """
-        return find.find(self._ready, **find.check(filters))
+        complete(remove.delete(self._ready, key, timeout))
+
+    def purge(self, **filters: Unpack[PurgeFilters]) -> int:
+        """Remove finished flows, oldest first, with their children; how many. Call until it is 0.
+
+        Raises:
+            Invalid: No filter is given, or a bad one.
+        """
+        return complete(remove.purge(self._ready, filters))
+
+    def shards(self) -> tuple[ShardInfo, ...]:
+        """Give the databases, with what each holds and how fast it answers."""
+        return shards.shards(self._ready)
 
     def replicas(self) -> tuple[ReplicaInfo, ...]:
         """Give the engines that share the database, oldest registration first."""

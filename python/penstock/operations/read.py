@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock._core import read_flow
 from penstock.errors import NotFound
-from penstock.operations.context import Context, unknown_flow
+from penstock.operations.context import Context, unknown_flow, unknown_step
 from penstock.outcome import ErrorInfo, OpenInterrupt, Outcome, StepEvent, StepInfo
 from penstock.store.rows import InterruptFilter
 
@@ -211,8 +211,3 @@ def open_interrupt(context: Context, row: InterruptRow) -> OpenInterrupt:
         created_at=created_at,
         expires_at=instant(row.expires_at),
     )
-
-
-def unknown_step(step_key: str) -> NotFound:
-    """The refusal of a step key that names nothing."""
-    return NotFound(f"no step has the key {step_key!r}; step keys stand in history()")

@@ -130,8 +130,10 @@ impl Engine {
             group.push(id, claims, Op::Calm);
             group.after(id, After::Calmed);
         }
+        let is_own = !matches!(event.body, EventBody::Control(_));
         for step in &effects.ready {
-            group.after(id, After::Offer { step: *step });
+            let step = *step;
+            group.after(id, if is_own { After::Offer { step } } else { After::OfferAgain { step } });
         }
         if matches!(&event.body, EventBody::Control(Control::Rewind(_))) {
             live.sent_back.extend(effects.ready.iter().map(|step| (*step, event.ord)));

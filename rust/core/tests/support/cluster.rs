@@ -712,7 +712,7 @@ fn check_start(db: &Database, seed: u64, replica: i64, step: &StepIn) {
 }
 
 fn plan(rng: &mut Rng, seed: u64, at: usize) -> Plan {
-    let tree = make(rng, Kinds { routes: true, races: true }, 8);
+    let tree = make(rng, Kinds { routes: true, wild: true, races: true }, 8);
     let mut definition = definition(&tree);
     // Node names tell the graphs apart.
     let prefix = format!("g{at}");
