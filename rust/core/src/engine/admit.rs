@@ -276,6 +276,9 @@ impl Engine {
                 self.offer(serial, step, now_ms);
             }
         }
+        let mut group = Group::default();
+        self.deliver_missed(serial, &mut group, now_ms);
+        self.enqueue(group);
         self.settle_kept(serial, now_ms);
         self.consider_release(serial, now_ms);
     }

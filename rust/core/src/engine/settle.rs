@@ -147,8 +147,10 @@ impl Engine {
                 self.revived(serial, &effects.revived, group, now_ms);
                 for step in &effects.waiting_again {
                     self.arm_calls(serial, *step);
+                    self.ask_for_graph(serial, *step, group);
                 }
                 self.hold(serial, event.step, control, group, now_ms);
+                self.deliver_missed(serial, group, now_ms);
             }
             _ => {}
         }
