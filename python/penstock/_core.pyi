@@ -9,8 +9,7 @@ argument of a wrong type raises `TypeError`, an integer that does not fit the co
 """
 
 from collections.abc import Sequence, Set
-from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, final
-from typing import Any, ClassVar, Final, Literal, Protocol, Self, TypeAlias, TypedDict, final
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, TypedDict, final
 
 __all__ = [
     "JOURNAL_FORMAT",
@@ -856,20 +855,6 @@ def mermaid_head(direction: str) -> str:
 
 def mermaid_label(text: str) -> str:
     """Write a text as it may stand between the quotes of a label of a Mermaid chart, whatever is in it."""
-
-class _Recorded(Protocol):
-    """A flow as the database has it: what it began with, and its whole journal as `read_flow` takes it."""
-
-    @property
-    def definition(self) -> str: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def input(self) -> str: ...
-    @property
-    def created_at(self) -> int: ...
-    @property
-    def rows(self) -> Sequence[_JournalLine]: ...
 
 def fork_flow(
     flow: _Recorded,
