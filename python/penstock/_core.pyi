@@ -9,7 +9,7 @@ argument of a wrong type raises `TypeError`, an integer that does not fit the co
 """
 
 from collections.abc import Sequence, Set
-from typing import ClassVar, Final, Literal, Self, TypeAlias, final
+from typing import Any, ClassVar, Final, Literal, Protocol, Self, TypeAlias, final
 
 __all__ = [
     "JOURNAL_FORMAT",
@@ -21,9 +21,11 @@ __all__ = [
     "check_input",
     "check_state",
     "compile_graph",
+    "first_events",
     "flow_key",
     "graph_mermaid",
     "new_flow_id",
+    "nodes_reached",
     "parse_flow_key",
     "parse_step_key",
     "read_flow",
@@ -449,6 +451,20 @@ class Core:
             False when the flow is not here, or has to be loaded again first.
         """
 
+    def wanted_histories(self) -> list[bytes]:
+        """Flows of which some mail waits until `tell_history` has brought their whole journal."""
+
+    def tell_history(self, row: tuple[Any, ...], now_ms: int) -> None:
+        """Take a flow's whole journal and handle the mail that waits for it.
+
+        Args:
+            row: The store's `LoadRow`, loaded complete.
+            now_ms: Now.
+
+        Raises:
+            CorruptJournal: A row is no event of this version.
+        """
+
     def worker_ready(self, worker: int) -> None:
         """Take note that a worker runs. Its number is never used again in this process."""
 
@@ -485,21 +501,22 @@ class Core:
         """Return what `frames` would send without handing out steps: answers to `WorkerCodec.fetch`, cancels."""
 
     def tick(self, now_ms: int) -> list[_Overdue]:
-        """Fire the timers that are due.
+        """Fire the timers that are due. Time budgets go by a clock that nobody sets, not by `now_ms`.
 
         Returns:
             The attempts that did not end in time after they were told to. End their worker and say so with `worker_gone`, or
             put another thread in the place of each and say so with `give_up`; until then they come again.
         """
 
-    def next_due(self) -> int | None:
-        """Return the instant of the next timer, after `frames`, which may set one; None when there is none."""
+    def next_due(self) -> tuple[int | None, int | None]:
+        """Say what is due next, after `frames`, which may bring it nearer.
+
+        Returns:
+            The instant of the next timer, and the milliseconds until a time budget may be over; None for none.
+        """
 
     def give_up(self, worker: int, dispatch: int, now_ms: int) -> None:
         """Fail an attempt that does not end; its place in the worker is free."""
-
-    def shift_clock(self, by_ms: int) -> None:
-        """Say that the clock behind `now_ms` was set, so that no attempt has run longer or shorter for it."""
 
     def take_batch(self) -> Batch | None:
         """Take what waits to be written, up to the limits of one batch; None when nothing does.
@@ -810,6 +827,62 @@ def graph_mermaid(definition: bytes, direction: str) -> str:
 
     Raises:
         Invalid: The graph breaks a rule, or there is no such direction.
+    """
+
+class _Recorded(Protocol):
+    """A flow as the database has it: what it began with, and its whole journal as `read_flow` takes it."""
+
+    @property
+    def definition(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def input(self) -> str: ...
+    @property
+    def created_at(self) -> int: ...
+    @property
+    def rows(self) -> Sequence[_JournalLine]: ...
+
+def fork_flow(
+    flow: _Recorded,
+    *,
+    step: int | None,
+    children: Sequence[tuple[int, bytes, bytes]],
+    overrides: str,
+    now_ms: int,
+) -> str:
+    """Make the first event of a fork, a snapshot.
+
+    Args:
+        flow: The origin.
+        step: The step that runs again, from its beginning.
+        children: Steps that wait for a child again: (step, the origin's child, the child of the fork).
+        overrides: JSON object of what is replaced in the step's view; null deletes.
+        now_ms: Now.
+
+    Raises:
+        NotFound: No such step.
+        Conflict: The step cannot run again while something else stands as it is.
+        Invalid: An override does not fit its field's reducer.
+    """
+
+def check_rewind(flow: _Recorded, *, body: str, now_ms: int) -> int:
+    """Refuse what the flow's owner would refuse of a `rewind` message; how many steps would run again.
+
+    Raises:
+        NotFound: No such step.
+        Conflict: The flow or the step does not allow it.
+        Invalid: An override does not fit its field's reducer.
+    """
+
+def failed_steps(flow: _Recorded) -> list[tuple[int, list[bytes]]]:
+    """Find the steps whose failure stands, with those of their children that had failed."""
+
+def continue_state(definition: str, state: str, more: str) -> str:
+    """Contribute *more* to a state, both JSON objects: what the next turn of a thread starts from.
+
+    Raises:
+        Invalid: A field does not fit its reducer.
     """
 
 def read_flow(

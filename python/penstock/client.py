@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self, Unpack
 
 from penstock.app import App
 from penstock.errors import EngineUnavailable
+from penstock.operations.configure import Changes, check_client_changes
 from penstock.operations.context import Context
 from penstock.operations.facade import Operations
 from penstock.operations.start_client import ClientSettings, connect, disconnect
@@ -95,6 +97,19 @@ class Client(Operations):
             self._watcher = self._context = None
             if watcher is not None and context is not None:
                 disconnect(watcher, context)
+
+    def configure(self, **changes: Unpack[Changes]) -> None:
+        """Change `default_priority`; everything else is the engines'.
+
+        Raises:
+            Invalid: Something else was given, or a bad value; nothing was changed.
+        """
+        check_client_changes(changes)
+        with self._lifecycle:
+            priority = changes.get("default_priority", self._settings.default_priority)
+            self._settings = replace(self._settings, default_priority=priority)
+            if self._context is not None:
+                self._context.default_priority = priority
 
     @property
     def _ready(self) -> Context:

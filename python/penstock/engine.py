@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from penstock.app import App
 from penstock.errors import EngineUnavailable
+from penstock.operations.configure import Changes, apply, change
 from penstock.operations.context import Context
 from penstock.operations.facade import Operations
 from penstock.operations.start import EngineOptions, Settings, begin
@@ -85,6 +86,17 @@ class Engine(Operations):
                     replica.stop(_DRAIN_S if limit is None else limit)
                 finally:
                     switch_interval.leave()
+
+    def configure(self, **changes: Unpack[Changes]) -> None:
+        """Change what can change while it runs: `time_budget`, `default_priority`, `retain` and `room`.
+
+        Raises:
+            Invalid: Something cannot change, or has a bad value; nothing was changed.
+        """
+        with self._lifecycle:
+            self._settings = change(self._settings, changes)
+            if self._replica is not None and self._context is not None:
+                apply(self._settings, self._replica, self._context)
 
     @property
     def _ready(self) -> Context:

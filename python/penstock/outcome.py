@@ -160,6 +160,32 @@ class ReplicaInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ShardInfo:
+    """A database that holds flows.
+
+    Attributes:
+        url: Its address, without a password.
+        weight: Its share of new flows.
+        is_cordoned: Whether it is given no new flows.
+        latency: How long the look took.
+        live: Flows that have not finished.
+        ready: Those of them that have work and wait for an engine.
+        replicas: Engines that are not known to be dead.
+        error: What went wrong, None where nothing did; then the counts are 0.
+    """
+
+    index: int
+    url: str
+    weight: int
+    is_cordoned: bool
+    latency: timedelta
+    live: int
+    ready: int
+    replicas: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StepEvent:
     """One journal entry of a step.
 
@@ -222,10 +248,13 @@ class Page(Generic[Row]):
     Attributes:
         items: The rows of this page.
         cursor: Pass it as `cursor=` for the next page; None on the last one.
+        is_scan: Whether no index answers all that was asked, so that rows were looked at one by one: among millions
+            such a page takes as long as it takes to find its rows.
     """
 
     items: tuple[Row, ...]
     cursor: str | None = None
+    is_scan: bool = False
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.items)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from penstock import App, Client, Engine, Flow, Retry
-from penstock.errors import Conflict, Invalid, NotFound, Retryable
+from penstock.errors import Conflict, Invalid, NotFound, Permanent, Retryable
 from tests.support.waiting import eventually
 
 app = App("breakpoints")
@@ -51,6 +51,12 @@ def take(flow: Flow, item: int) -> dict[str, Any]:
 
 
 @app.task
+def fail_if(flow: Flow, bad: bool) -> None:
+    if bad:
+        raise Permanent("bad")
+
+
+@app.task
 def nothing(flow: Flow) -> None: ...
 
 
@@ -59,11 +65,17 @@ app.graph("adds").node("first", add).node("second", add).node("third", add).chai
 ).reducer("seen", "append")
 app.graph("ask").chain(ask)
 app.graph("retries").node("retry", fail_twice, retry=Retry(3, 0.01)).chain("retry")
+app.graph("asks").chain(ask).node("last", add).chain(ask, "last")
 app.graph("gated").chain(wait_for, nothing)
 app.graph("call").chain(call)
 app.graph("each").chain(nothing).for_each(nothing, take, over="items").node("join", nothing).edge(
     take, "join"
 ).fan_in("join").reducer("taken", "append")
+app.graph("either").node("source", nothing, on_failure="fail_fast").node("good", add).node(
+    "bad", fail_if
+).node("join", nothing).fan_out("source", "bad", "good").edge("good", "join").edge("bad", "join").fan_in(
+    "join"
+)
 app.graph("loop").node("lap", add).chain("lap").switch("lap", {"n < 3": "lap"}, default="end").node(
     "end", nothing
 )
@@ -278,13 +290,34 @@ def test_breakpoints_hold_in_children_at_any_depth(engine: Engine) -> None:
     assert outcome.state["child"]["child"]["n"] == 12
 
 
-def test_a_breakpoint_reaches_children_that_run_already(engine: Engine) -> None:
-    key = engine.create("call", {"target": "call", "given": {"target": "ask", "given": {"n": 1}}})
-    eventually(lambda: engine.snapshot(key).interrupts, what="the question")
-    (question,) = engine.snapshot(key).interrupts
-    engine.break_before(key, "ask", on=True)
-    engine.resume(key, "yes", interrupt_id=question.interrupt_id)
-    assert engine.wait(key, timeout=10).state["child"]["child"]["answer"] == "yes"
+def test_a_breakpoint_reaches_children_that_run_already(engine: Engine, tmp_path: Path) -> None:
+    gate, started = tmp_path / "gate", tmp_path / "started"
+    given = {"gate": str(gate), "started": str(started)}
+    key = engine.create("call", {"target": "call", "given": {"target": "gated", "given": given}})
+    eventually(started.exists, what="the start of the step below")
+    engine.break_before(key, "nothing")
+    gate.touch()
+    assert stopped_at(engine, key) == ["nothing"]
+    engine.resume_break(key)
+    assert engine.wait(key, timeout=10).state["child"]["child"]["opened"] is True
+
+
+def test_a_breakpoint_reaches_children_that_nobody_owns(database_url: str) -> None:
+    with Engine(app, database_url) as engine:
+        given = {"target": "asks", "given": {"n": 1}}
+        key = engine.create("call", {"target": "call", "given": given})
+        assert engine.wait(key, timeout=10).status == "interrupted"
+    with Engine(app, database_url) as engine:
+        engine.break_before(key, "last")
+        engine.resume(key, "yes")
+        eventually(
+            lambda: [held.kind for held in engine.snapshot(key).interrupts] == ["breakpoint"], what="the stop"
+        )
+        assert stopped_at(engine, key) == ["last"]
+        engine.pause(key)
+        engine.resume_break(key, {"n": 100})
+        engine.unpause(key)
+        assert engine.wait(key, timeout=10).state["child"]["child"]["n"] == 101
 
 
 def test_a_held_flow_survives_its_engine_and_is_cancelled_with_its_breakpoints(database_url: str) -> None:
@@ -314,11 +347,46 @@ def test_a_paused_flow_s_step_is_let_go_and_starts_after_the_pause(engine: Engin
     assert engine.wait(key, timeout=10).state["n"] == 4
 
 
-def test_a_client_debugs_too(engine: Engine) -> None:
-    with Client(None, engine._settings.url) as client:
-        key = held_flow(client, "adds", {"n": 1}, "second")
-        assert stopped_at(client, key) == ["second"]
-        with pytest.raises(Conflict, match="resume_break"):
-            client.resume(key, 1)
-        client.resume_break(key, {"n": 5})
-        assert client.wait(key, timeout=10).state["n"] == 7
+def test_a_restarted_flow_comes_to_its_breakpoints_again(engine: Engine) -> None:
+    key = held_flow(engine, "adds", {"n": 1}, "second")
+    stopped_at(engine, key)
+    engine.resume_break(key)
+    assert engine.wait(key, timeout=10).status == "completed"
+    engine.restart(key, {"n": 5})
+    assert stopped_at(engine, key) == ["second"]
+    engine.restart(key, {"n": 7})
+    assert stopped_at(engine, key) == ["second"]
+    engine.resume_break(key)
+    assert engine.wait(key, timeout=10).state["n"] == 10
+
+
+def test_a_branch_that_was_held_when_its_sibling_failed_is_held_again_with_the_retry(engine: Engine) -> None:
+    key = held_flow(engine, "either", {"n": 1, "bad": True}, "good", "bad")
+    eventually(lambda: len(engine.snapshot(key).interrupts) == 2, what="both branches at their breakpoints")
+    engine.break_before(key, "bad", on=False)
+    assert engine.snapshot(key).interrupts[0].node == "bad", "edge order"
+    engine.resume_break(key)
+    eventually(lambda: engine.snapshot(key).status == "failed", what="the failure")
+    assert engine.snapshot(key).interrupts == ()
+    (failed,) = [step for step in engine.history(key) if step.status == "failed"]
+    engine.retry_step(failed.key, {"bad": False})
+    assert stopped_at(engine, key) == ["good"]
+    engine.resume_break(key, {"n": 5})
+    assert engine.wait(key, timeout=10).state["n"] == 6
+
+
+def test_a_flow_that_was_cancelled_while_paused_runs_when_it_is_restarted(engine: Engine) -> None:
+    key = engine.create("adds", {"n": 1}, hold=True)
+    engine.cancel(key)
+    assert engine.wait(key, timeout=10).status == "cancelled"
+    engine.restart(key)
+    assert engine.wait(key, timeout=10).state["n"] == 4
+
+
+def test_a_client_debugs_too(distant: Client) -> None:
+    key = held_flow(distant, "adds", {"n": 1}, "second")
+    assert stopped_at(distant, key) == ["second"]
+    with pytest.raises(Conflict, match="resume_break"):
+        distant.resume(key, 1)
+    distant.resume_break(key, {"n": 5})
+    assert distant.wait(key, timeout=10).state["n"] == 7

@@ -198,7 +198,6 @@ def test_the_handler_sees_the_error_and_the_flow_goes_on_after_it(engine: Engine
         "node": "a",
         "step_key": first.key,
         "data": None,
-        "retryable": False,
     }
 
 

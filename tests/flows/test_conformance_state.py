@@ -238,7 +238,7 @@ def test_an_error_voids_the_changes_of_its_attempt(engine: Engine) -> None:
     )
     assert state["seen"] == ["on_error", "y"]
     assert set(state) == {"y", "seen", "on_error"}
-    assert set(state["on_error"]) == {"code", "message", "type", "node", "step_key", "data", "retryable"}
+    assert set(state["on_error"]) == {"code", "message", "type", "node", "step_key", "data"}
 
 
 def test_changes_of_a_failed_attempt_do_not_reach_the_next_one(engine: Engine) -> None:

@@ -327,17 +327,14 @@ def test_many_flows_of_the_far_future_cost_no_memory(database_url: str) -> None:
         assert engine.run("ask", timeout=10).status == "interrupted"
 
 
-def test_a_client_holds_pauses_and_starts_flows(engine: Engine, tmp_path: Path) -> None:
-    started = tmp_path / "started"
-    with Client(app, engine._settings.url) as client:
-        key = client.create("touch", {"started": str(started)}, hold=True)
-        assert client.snapshot(key).status == "paused"
-        later = client.create(
-            "touch", {"started": str(started)}, start_at=datetime.now(UTC) + timedelta(days=1)
-        )
-        client.pause(later)
-        assert client.poll(later).status == "paused"
-        client.unpause(key)
-        assert client.wait(key, timeout=10).status == "completed"
-        client.cancel(later)
-        assert client.wait(later, timeout=10).status == "cancelled"
+def test_a_client_holds_pauses_and_starts_flows(distant: Client, tmp_path: Path) -> None:
+    state = {"started": str(tmp_path / "started")}
+    key = distant.create("touch", state, hold=True)
+    assert distant.snapshot(key).status == "paused"
+    later = distant.create("touch", state, start_at=datetime.now(UTC) + timedelta(days=1))
+    distant.pause(later)
+    assert distant.poll(later).status == "paused"
+    distant.unpause(key)
+    assert distant.wait(key, timeout=10).status == "completed"
+    distant.cancel(later)
+    assert distant.wait(later, timeout=10).status == "cancelled"

@@ -99,27 +99,30 @@ def test_a_node_that_the_graph_lacks_is_refused(engine: Engine) -> None:
     engine.cancel(key)
 
 
+def time_out(caller: Engine | Client, gate: Path) -> None:
+    with pytest.raises(WaitTimeout) as late:
+        caller.run("two", {"gate": str(gate)}, timeout=0.05)
+    key = late.value.flow_key
+    assert key is not None
+    assert caller.wait(key, until="gate", timeout=10).status == "running"
+    gate.touch()
+    assert caller.wait(key, timeout=10).status == "completed"
+
+
 def test_run_that_times_out_names_its_flow_which_goes_on(engine: Engine, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    with Client(app, engine._settings.url) as client:
-        for facade in (engine, client):
-            gate.unlink(missing_ok=True)
-            with pytest.raises(WaitTimeout) as late:
-                facade.run("two", {"gate": str(gate)}, timeout=0.05)
-            key = late.value.flow_key
-            assert key is not None
-            assert facade.wait(key, until="gate", timeout=10).status == "running"
-            gate.touch()
-            assert facade.wait(key, timeout=10).status == "completed"
+    time_out(engine, tmp_path / "gate")
 
 
-def test_a_client_waits_for_a_node(engine: Engine, tmp_path: Path) -> None:
+def test_a_client_s_run_that_times_out_names_its_flow(distant: Client, tmp_path: Path) -> None:
+    time_out(distant, tmp_path / "gate")
+
+
+def test_a_client_waits_for_a_node(distant: Client, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    with Client(None, engine._settings.url) as client:
-        key = client.create("two", {"gate": str(gate)})
-        assert client.wait(key, until="gate", timeout=10).status == "running"
-        gate.touch()
-        assert client.wait(key, until="end", timeout=10).state["opened"] is True
+    key = distant.create("two", {"gate": str(gate)})
+    assert distant.wait(key, until="gate", timeout=10).status == "running"
+    gate.touch()
+    assert distant.wait(key, until="end", timeout=10).state["opened"] is True
 
 
 async def debug_asynchronously(database_url: str, gate: Path) -> None:

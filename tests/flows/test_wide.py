@@ -14,7 +14,6 @@ from penstock import Engine
 from tests.flows.app import app
 from tests.support.database import query
 
-
 JOURNAL = "SELECT sum(length(body)) FROM penstock_journal"
 
 

@@ -12,21 +12,36 @@ from penstock.operations import (
     cancel,
     create,
     find,
+    fork,
     interrupts,
     pause,
     read,
+    remove,
     replicas,
     resume,
+    rewinds,
     run_task,
+    shards,
     signal,
+    threads,
     wait,
 )
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context
 from penstock.operations.operation import complete
 
 if TYPE_CHECKING:
-    from penstock.options import CreateOptions, Duration
-    from penstock.outcome import FlowSummary, Json, OpenInterrupt, Outcome, Page, ReplicaInfo, StepInfo
+    from penstock.operations.create import HostConnection
+    from penstock.options import CreateOptions, Duration, ListFilters, PurgeFilters
+    from penstock.outcome import (
+        FlowSummary,
+        Json,
+        OpenInterrupt,
+        Outcome,
+        Page,
+        ReplicaInfo,
+        ShardInfo,
+        StepInfo,
+    )
 
 
 class Operations(ABC):
@@ -42,22 +57,39 @@ class Operations(ABC):
         """
 
     def create(
-        self, workflow: str, state: Mapping[str, Json] | None = None, **options: Unpack[CreateOptions]
+        self,
+        workflow: str,
+        state: Mapping[str, Json] | None = None,
+        *,
+        connection: HostConnection | None = None,
+        **options: Unpack[CreateOptions],
     ) -> str:
         """Create a flow, which runs from then on; its key, once the flow is safe in the database.
 
+        Args:
+            workflow: A graph's name.
+            state: The input.
+            connection: A SQLAlchemy connection to the same database: the flow is then part of the transaction that it
+                is in, and starts after its commit.
+            **options: See `FlowOptions`.
+
         Raises:
             NotFound: No such workflow.
-            Invalid: The state or an option is bad; nothing was stored.
-            Conflict: The idempotency key names a flow with another input.
+            Invalid: The state, an option or the connection is bad; nothing was stored.
+            Conflict: The idempotency key names a flow with another input, or an unfinished flow has the business key.
         """
-        return complete(create.create(self._ready, workflow, state, options))
+        return complete(create.create(self._ready, workflow, state, connection, options))
 
     def create_many(
-        self, workflow: str, states: Sequence[Mapping[str, Json] | None], **options: Unpack[CreateOptions]
+        self,
+        workflow: str,
+        states: Sequence[Mapping[str, Json] | None],
+        *,
+        connection: HostConnection | None = None,
+        **options: Unpack[CreateOptions],
     ) -> builtins.list[str]:
-        """Create a flow for each state, all or none; their keys in order."""
-        return complete(create.create_many(self._ready, workflow, states, options))
+        """Create a flow for each state, 100 000 at most, all or none; their keys in order."""
+        return complete(create.create_many(self._ready, workflow, states, connection, options))
 
     def run(
         self,
@@ -113,14 +145,31 @@ class Operations(ABC):
         """Give one step in full, with the state that it saw and what it changed."""
         return read.step(self._ready, step_key)
 
-    def list(self, **filters: Any) -> Page[FlowSummary]:
-        """List flows, newest first.
+    def list(self, **filters: Unpack[ListFilters]) -> Page[FlowSummary]:
+        """List flows, newest first; see `ListFilters`."""
+        return find.find(self._ready, filters)
 
-        Args:
-            **filters: `status`, `workflow`, `thread`, `node`, `fairness_key`, `priority`, `tags`, `error_code`,
-                `search`, `older_than`, `newer_than`, `children`, `shard`; `limit` (100, at most 1 000) and `cursor`.
+    def delete(self, key: str, *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
+        """Remove a flow that has ended, with its history and its children; an interrupted one is cancelled first.
+
+        Raises:
+            NotFound: No such flow; also when it was deleted before.
+            Invalid: It is a child.
+            Conflict: It runs or is paused.
         """
-        return find.find(self._ready, **find.check(filters))
+        complete(remove.delete(self._ready, key, timeout))
+
+    def purge(self, **filters: Unpack[PurgeFilters]) -> int:
+        """Remove finished flows, oldest first, with their children; how many. Call until it is 0.
+
+        Raises:
+            Invalid: No filter is given, or a bad one.
+        """
+        return complete(remove.purge(self._ready, filters))
+
+    def shards(self) -> tuple[ShardInfo, ...]:
+        """Give the databases, with what each holds and how fast it answers."""
+        return shards.shards(self._ready)
 
     def replicas(self) -> tuple[ReplicaInfo, ...]:
         """Give the engines that share the database, oldest registration first."""
@@ -224,3 +273,97 @@ class Operations(ABC):
             Conflict: It has finished already.
         """
         complete(cancel.cancel(self._ready, key, reason, timeout))
+
+    def restart(
+        self,
+        key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """Run a stopped flow again from its beginning, in place; what happened before stays in its history.
+
+        Args:
+            key: A flow that is completed, failed, cancelled or interrupted.
+            overrides: Fields of its input to replace; null deletes.
+            timeout: How long to wait for the verdict.
+
+        Raises:
+            Conflict: It runs, or is paused.
+            Invalid: It is a child, or an override does not fit its field's reducer.
+        """
+        complete(rewinds.restart(self._ready, key, overrides, timeout))
+
+    def restart_from(
+        self,
+        step_key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """Run a step again and everything that follows from it, in place; what ran beside it stays.
+
+        Args:
+            step_key: A step of a flow or of a child that was not cancelled.
+            overrides: Fields of the state that the step sees, to replace; null deletes.
+            timeout: How long to wait for the verdict.
+
+        Raises:
+            NotFound: No such step.
+            Conflict: The flow was cancelled, or a failure elsewhere keeps the step from running.
+        """
+        complete(rewinds.restart_from(self._ready, step_key, overrides, timeout))
+
+    def retry_step(
+        self,
+        step_key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """Run one failed step again, its attempts from 0; what its failure brought about is withdrawn.
+
+        Raises:
+            NotFound: No such step.
+            Conflict: It did not fail, or its failure went to `on_error`.
+        """
+        complete(rewinds.retry_step(self._ready, step_key, overrides, timeout))
+
+    def recover(
+        self,
+        key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> int:
+        """Run every failed step of a failed flow again, those of its children too; how many they are.
+
+        Raises:
+            Conflict: The flow has not failed.
+        """
+        return complete(rewinds.recover(self._ready, key, overrides, timeout))
+
+    def fork(self, step_key: str, overrides: Mapping[str, Json] | None = None) -> str:
+        """Create a flow that goes on from a step of a finished one; its key.
+
+        Args:
+            step_key: Any step of the flow or of a child.
+            overrides: Fields of the state that the step sees, to replace; null deletes.
+
+        Raises:
+            NotFound: No such step.
+            Conflict: The flow, or one below or above it, has not finished.
+        """
+        return complete(fork.fork(self._ready, step_key, overrides))
+
+    def continue_(self, thread: str, more: Mapping[str, Json] | None = None) -> str:
+        """Create the next turn of a thread, from the final state of its latest one; its key.
+
+        Args:
+            thread: The key of any flow of the thread.
+            more: What is added to that state, through the reducers.
+
+        Raises:
+            Conflict: The latest turn has not completed, or somebody else continued the thread first.
+        """
+        return complete(threads.continue_(self._ready, thread, more))

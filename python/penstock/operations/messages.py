@@ -59,7 +59,7 @@ def deliver(
         raise unknown_flow(key)
     if isinstance(sent, Ended):
         raise _too_late(context, kind, key, sent.status)
-    yield from _await_verdict(context, key, flow_id, kind, sent, deadline)
+    yield from await_verdict(context, key, flow_id, kind, sent, deadline)
 
 
 def to_json(value: object, what: str) -> str:
@@ -100,9 +100,10 @@ def _sender() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def _await_verdict(
+def await_verdict(
     context: Context, key: str, flow_id: bytes, kind: str, sent: Sent, deadline: Deadline
-) -> Operation[None]:
+) -> Operation[dict[str, Any]]:
+    """Wait for what the owner says of a message, and raise its refusal."""
     message = (flow_id, sent.seq)
     waiter = context.waiters.verdicts.add(message)
     context.port.poke()
@@ -117,9 +118,10 @@ def _await_verdict(
         context.waiters.verdicts.remove(message, waiter)
     if waiter.value is None:
         raise ended(f"message {sent.seq} to flow {key} waited for its answer")
-    verdict = json.loads(waiter.value)
-    if not verdict["ok"]:
+    verdict: dict[str, Any] = json.loads(waiter.value)
+    if not verdict["ok"] and not verdict.get("again"):
         raise _REFUSALS.get(verdict["code"], PenstockError)(verdict["message"])
+    return verdict
 
 
 def _too_late(context: Context, kind: str, key: str, status: str) -> Conflict:

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from sqlalchemy import event
+
 from penstock.errors import NotFound
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from penstock.host import GraphLoader
     from penstock.outcome import Json
     from penstock.runtime.replica import Replica
@@ -30,6 +34,14 @@ class Port(Protocol):
             NotFound: Nobody here knows the workflow.
             Invalid: Its graph does not compile, or cannot be run.
         """
+
+    def graph_within(
+        self, workflow: str, baggage: Mapping[str, Json]
+    ) -> tuple[bytes, tuple[bytes, str, str] | None]:
+        """As `graph_of`, but writes nothing: a definition that the database may lack is given, to be stored."""
+
+    def expect(self, connection: Connection) -> None:
+        """Look for flows soon after the host has committed on this connection."""
 
     def publish(self, workflow: str, definition: bytes) -> bytes:
         """Make a workflow known by its definition and give the graph's id."""
@@ -69,10 +81,32 @@ class EnginePort:
         if graph_id is None:
             definition = load(self.loader, workflow, baggage)
             if definition is None:
-                raise NotFound(f"no workflow is called {workflow!r}; make it with app.graph({workflow!r})")
+                raise unknown_workflow(workflow)
             publish = partial(self.replica.publish, workflow, definition, is_lasting=False)
             graph_id = self.write(publish).result()
         return graph_id
+
+    def graph_within(
+        self, workflow: str, baggage: Mapping[str, Json]
+    ) -> tuple[bytes, tuple[bytes, str, str] | None]:
+        """Ask the core, then the loader."""
+        graph_id = self.replica.core.workflow(workflow)
+        if graph_id is not None:
+            return graph_id, None
+        definition = load(self.loader, workflow, baggage)
+        if definition is None:
+            raise unknown_workflow(workflow)
+        graph_id = self.replica.learn(workflow, definition, is_lasting=False)
+        return graph_id, (graph_id, workflow, definition.decode())
+
+    def expect(self, connection: Connection) -> None:
+        """Have the poller look at once, and soon again: the event comes just before the commit."""
+        poller = self.replica.poller
+
+        def committing(_: Connection) -> None:
+            poller.expect()
+
+        event.listen(connection, "commit", committing, once=True)
 
     def publish(self, workflow: str, definition: bytes) -> bytes:
         """Tell the core and the database, on the writer's thread."""
@@ -106,6 +140,11 @@ class EnginePort:
     def absence(self) -> str:
         """There is an engine: this one."""
         return ""
+
+
+def unknown_workflow(workflow: str) -> NotFound:
+    """The refusal of an engine whose app and loader have no such graph."""
+    return NotFound(f"no workflow is called {workflow!r}; make it with app.graph({workflow!r})")
 
 
 def load(loader: GraphLoader | None, workflow: str, baggage: Mapping[str, Json]) -> bytes | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock._core import read_flow
 from penstock.errors import NotFound
-from penstock.operations.context import Context, unknown_flow
+from penstock.operations.context import Context, unknown_flow, unknown_step
 from penstock.outcome import ErrorInfo, OpenInterrupt, Outcome, StepEvent, StepInfo
 from penstock.store.rows import InterruptFilter
 
@@ -77,10 +77,10 @@ def step(context: Context, step_key: str) -> StepInfo:
     try:
         row, told = _replay(context, context.key_of(flow_id), number)
     except NotFound:
-        raise _unknown_step(step_key) from None
+        raise unknown_step(step_key) from None
     found = next((step for step in told["steps"] if step["number"] == number), None)
     if found is None:
-        raise _unknown_step(step_key)
+        raise unknown_step(step_key)
     return _step_info(context, row.flow_id, found)
 
 
@@ -211,7 +211,3 @@ def open_interrupt(context: Context, row: InterruptRow) -> OpenInterrupt:
         created_at=created_at,
         expires_at=instant(row.expires_at),
     )
-
-
-def _unknown_step(step_key: str) -> NotFound:
-    return NotFound(f"no step has the key {step_key!r}; step keys stand in history()")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 LONGEST_SLEEP_S = 3_600.0
-# Less is the clock being slewed, or a shard's clock being measured anew.
-_CLOCK_JUMP_MS = 1_000
 
 
 class AnyPool(Protocol):
@@ -98,7 +95,6 @@ class Loop:
         # Written by any thread that kicks, cleared by the loop's: several kicks are one turn.
         self._is_kicked = False
         self._timer: asyncio.TimerHandle | None = None
-        self._clock_offset = now() - int(time.monotonic() * 1000)
         # The instant of the next timer; the loop's thread alone.
         self._due: int | None = None
 
@@ -208,15 +204,15 @@ class Loop:
         if self._is_draining or self._pool is None:
             return
         now = self._now()
-        self._check_clock(now)
         for worker, dispatch, why in self._core.tick(now):
             self._give_up(worker, dispatch, why, now)
         for worker, data in self._core.frames(now):
             self._pool.send(worker, data)
         if self._core.has_batch():
             self._wake_writer()
-        due = self._due = self._core.next_due()
-        self._arm(due, now)
+        self._due, budget_ms = self._core.next_due()
+        waits = [] if self._due is None else [max(self._due - now, 0)]
+        self._arm(min(waits if budget_ms is None else [*waits, budget_ms], default=None))
 
     def _give_up(self, worker: int, dispatch: int, why: str, now: int) -> None:
         assert self._pool is not None
@@ -225,20 +221,12 @@ class Loop:
         else:
             self._core.drain_worker(worker)
 
-    def _check_clock(self, now: int) -> None:
-        """Notice that the clock was set: a task has run no longer for that."""
-        offset = now - int(time.monotonic() * 1000)
-        if abs(offset - self._clock_offset) > _CLOCK_JUMP_MS:
-            self._core.shift_clock(offset - self._clock_offset)
-        self._clock_offset = offset
-
-    def _arm(self, due: int | None, now: int) -> None:
+    def _arm(self, wait_ms: int | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if due is not None and self._loop is not None:
-            wait = min(max(due - now, 0) / 1000, LONGEST_SLEEP_S)
-            self._timer = self._loop.call_later(wait, self._turn)
+        if wait_ms is not None and self._loop is not None:
+            self._timer = self._loop.call_later(min(wait_ms / 1000, LONGEST_SLEEP_S), self._turn)
 
     def _on_worker(self, worker: int, _channel: Channel) -> None:
         self._workers.add(worker)

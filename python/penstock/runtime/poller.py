@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from penstock.runtime.claims import Claims, Owner
+from penstock.runtime.histories import Histories
 from penstock.runtime.inbox import Inbox
 from penstock.runtime.service import Service
 from penstock.store import Store
@@ -24,6 +25,7 @@ class Poller(Service):
         claims: Run when there is something to take.
         on_work: Told after anything came into the core.
         tick: Called at every look, for what else is served in bulk (waits, cleaning).
+        histories: Run after the mail came in.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Poller(Service):
         claims: Claims,
         on_work: Callable[[], None],
         tick: Callable[[], None] = lambda: None,
+        histories: Histories | None = None,
     ) -> None:
         super().__init__("penstock-poller")
         self._store = store
@@ -42,10 +45,18 @@ class Poller(Service):
         self._claims = claims
         self._on_work = on_work
         self._tick = tick
+        self._histories = histories
         self._wait_s = LONGEST_WAIT_S
+        # Set by any thread, cleared by the poller's:
+        self._is_expecting = False
 
     def poke(self) -> None:
         """Look now. Any thread."""
+        self.wake()
+
+    def expect(self) -> None:
+        """Look now, and at shorter intervals for a while: something is about to come. Any thread."""
+        self._is_expecting = True
         self.wake()
 
     def run_once(self) -> float:
@@ -56,6 +67,8 @@ class Poller(Service):
             found += self._inbox.run_once()
         if self._can_claim(look):
             found += self._claims.run_once()
+        if self._histories is not None:
+            found += self._histories.run_once()
         if found:
             self._on_work()
         self._tick()
@@ -66,6 +79,9 @@ class Poller(Service):
         return look.has_unowned_mail or is_due or (look.has_ready and self._core.room() > 0)
 
     def _next_wait(self, look: Look, *, is_busy: bool) -> float:
+        if self._is_expecting:
+            self._is_expecting = False
+            is_busy = True
         self._wait_s = SHORTEST_WAIT_S if is_busy else min(self._wait_s * 2, LONGEST_WAIT_S)
         if look.wake_at is None:
             return self._wait_s

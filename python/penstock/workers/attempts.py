@@ -10,7 +10,6 @@ from typing import Any
 
 from penstock._core import WorkerCodec
 from penstock.binding import merge_returned
-from penstock.calls import Park
 from penstock.errors import Permanent
 from penstock.flow import Flow, _current
 from penstock.workers.failure import cancelled, failure_json

@@ -21,6 +21,7 @@ mod refuse;
 mod rejoin;
 mod release;
 mod resume;
+mod rewind;
 mod settle;
 mod signals;
 mod sweep;
@@ -44,6 +45,7 @@ pub use commit::{Report, Stopped};
 pub use deferred::Wanted;
 pub use mail::{Mail, MAIL_KINDS};
 pub use needs::Needs;
+pub use rewind::{next_state, try_rewind};
 
 /// How long a released flow stays in memory unused.
 const RELEASED_TTL_MS: u64 = 600_000;
@@ -182,11 +184,24 @@ pub(crate) struct Live {
     pub refusals: u32,
     /// Messages whose effect the database refused: they get that as their verdict.
     pub blamed_mail: FxHashSet<i64>,
+    /// It had finished when it was loaded: what is to happen to it is in its mail.
+    pub is_revived: bool,
+    /// Set while a message waits for the whole journal.
+    pub history: Option<Box<rewind::History>>,
+    /// Steps that were sent back, with the event that says so: what an older event allows them they may not any more.
+    pub sent_back: FxHashMap<u64, u64>,
 }
 
 impl Live {
+    /// Whether the step was sent back by an event that is not committed yet.
+    fn is_ahead(&mut self, step: u64) -> bool {
+        let committed = self.committed;
+        self.sent_back.retain(|_, ord| *ord > committed);
+        self.sent_back.contains_key(&step)
+    }
+
     fn has_unread_mail(&self) -> bool {
-        self.seen == UNREAD
+        self.seen == UNREAD || self.history.is_some()
     }
 }
 
@@ -264,10 +279,14 @@ pub struct Engine {
     in_flight: FxHashSet<FlowId>,
     /// Flows that were rolled back and are not reported yet.
     reloads: FxHashSet<FlowId>,
+    /// Flows whose mail waits for their journal.
+    histories: FxHashSet<FlowId>,
     next_batch: u64,
     ticket: u64,
     pace: pace::Pace,
     overdue: Vec<Overdue>,
+    /// The clock of time budgets.
+    steady_ms: i64,
     report: Report,
     /// Unknown workflows of children are the host's to find.
     asks_for_graphs: bool,
@@ -302,10 +321,12 @@ impl Engine {
             pending: VecDeque::new(),
             in_flight: FxHashSet::default(),
             reloads: FxHashSet::default(),
+            histories: FxHashSet::default(),
             next_batch: 1,
             ticket: 0,
             pace: pace::Pace::default(),
             overdue: Vec::new(),
+            steady_ms: 0,
             report: Report::default(),
             asks_for_graphs: false,
             wanted: Vec::new(),
@@ -324,7 +345,7 @@ impl Engine {
         let steps = self.scheduler.ready_len() + self.scheduler.running_len() + self.running.len();
         let flows = self.flows.len() + self.index.len() + self.reloads.len() + self.promised.len();
         let waits = self.watched.len() + self.creating.len();
-        rows + steps + flows + self.timers.len() + waits + self.unstored.len()
+        rows + steps + flows + self.histories.len() + self.timers.len() + waits + self.unstored.len()
     }
 
     /// The flows it owns, without those of which the database may know nothing yet.

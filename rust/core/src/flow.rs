@@ -14,7 +14,9 @@ mod next;
 pub mod outcome;
 pub mod park;
 mod read;
+pub mod rewind;
 mod settle;
+mod sieve;
 mod signals;
 mod snapshot;
 

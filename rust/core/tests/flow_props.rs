@@ -4,6 +4,9 @@
 
 mod support;
 
+#[path = "support/rewinds.rs"]
+mod rewinds;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

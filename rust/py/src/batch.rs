@@ -127,7 +127,7 @@ impl Batch {
     #[getter]
     fn live_deletes<'py>(&self, py: Python<'py>) -> Rows<'py> {
         self.rows(py, |item| {
-            let Op::Stop(_) = &item.op else { return Ok(None) };
+            let (Op::Stop(_) | Op::Lapse) = &item.op else { return Ok(None) };
             Ok(Some(row![py; id(py, &item.flow), self.replica, item.claims, item.seen]))
         })
     }
@@ -208,7 +208,7 @@ impl Batch {
     fn guards<'py>(&self, py: Python<'py>) -> Rows<'py> {
         self.rows(py, |item| {
             let mail = match &item.op {
-                Op::Stop(_) | Op::Release { .. } => Some(item.seen),
+                Op::Stop(_) | Op::Lapse | Op::Release { .. } => Some(item.seen),
                 Op::Calm => None,
                 _ => return Ok(None),
             };

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use penstock_core::engine::{Engine, Mail, Needs, Options, Wanted};
 use penstock_core::error::{Error, Result};
@@ -24,6 +25,8 @@ struct Core {
     home: Home,
     engine: Mutex<Engine>,
     time_budget_ms: AtomicI64,
+    /// The beginning of the clock by which time budgets go.
+    started: Instant,
 }
 
 /// (name, `is_async`, fields or everything, `takes_flow`)
@@ -38,7 +41,10 @@ impl Core {
     /// The engine; refuses in a process that was forked from its own.
     fn engine(&self) -> Result<MutexGuard<'_, Engine>> {
         self.home.check("core")?;
-        Ok(self.engine.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        let steady = self.started.elapsed().as_millis();
+        engine.set_steady(i64::try_from(steady).unwrap_or(i64::MAX));
+        Ok(engine)
     }
 }
 
@@ -64,7 +70,7 @@ impl Core {
         }
         let time_budget_ms = AtomicI64::new(set.time_budget_ms);
         let engine = Mutex::new(Engine::new(set, Box::new(random)));
-        Ok(Self { home: Home::here(), engine, time_budget_ms })
+        Ok(Self { home: Home::here(), engine, time_budget_ms, started: Instant::now() })
     }
 
     #[pyo3(signature = (*, room=None, time_budget_ms=None))]
@@ -206,6 +212,19 @@ impl Core {
         enter(py, || Ok(self.engine()?.deliver(&id, seen, mail, now_ms)))
     }
 
+    fn wanted_histories<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        Ok(ids(py, &enter(py, || Ok(self.engine()?.wanted_histories()))?))
+    }
+
+    fn tell_history(&self, py: Python<'_>, row: &Bound<'_, PyTuple>, now_ms: i64) -> PyResult<()> {
+        let claimed = claimed_flow(row, self.time_budget_ms.load(Ordering::Relaxed))?;
+        enter(py, || {
+            let loaded = claimed.replayable()?;
+            self.engine()?.tell_history(&loaded.about.id, loaded.events, now_ms);
+            Ok(())
+        })
+    }
+
     fn ask_for_graphs(&self, py: Python<'_>) -> PyResult<()> {
         enter(py, || {
             self.engine()?.ask_for_graphs();
@@ -283,20 +302,13 @@ impl Core {
         })
     }
 
-    fn next_due(&self, py: Python<'_>) -> PyResult<Option<i64>> {
+    fn next_due(&self, py: Python<'_>) -> PyResult<(Option<i64>, Option<i64>)> {
         enter(py, || Ok(self.engine()?.next_due()))
     }
 
     fn give_up(&self, py: Python<'_>, worker: u32, dispatch: u64, now_ms: i64) -> PyResult<()> {
         enter(py, || {
             self.engine()?.give_up(worker, dispatch, now_ms);
-            Ok(())
-        })
-    }
-
-    fn shift_clock(&self, py: Python<'_>, by_ms: i64) -> PyResult<()> {
-        enter(py, || {
-            self.engine()?.shift_clock(by_ms);
             Ok(())
         })
     }

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use crate::convert::first;
 use crate::enter::enter;
 
-type Row = (u64, u64, String, String, u32, i64, Option<i64>, Option<i64>, Option<i64>, i64, String);
+pub type Row = (u64, u64, String, String, u32, i64, Option<i64>, Option<i64>, Option<i64>, i64, String);
 
 /// Replays a whole journal and gives the flow with its steps as JSON.
 #[pyfunction]

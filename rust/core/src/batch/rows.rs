@@ -153,6 +153,8 @@ pub enum Op {
     Journal(JournalRow),
     /// The end; guarded by owner, claims and mail.
     Stop(Box<StopRow>),
+    /// A finished flow that was revived stays as it is: its `live` row goes again; guarded by owner, claims and mail.
+    Lapse,
     /// Nobody's flow again; guarded by owner, claims and mail.
     Release {
         /// Its next due instant.
@@ -210,7 +212,12 @@ impl Op {
     pub(super) fn is_row_operation(&self) -> bool {
         matches!(
             self,
-            Self::Stop(_) | Self::Release { .. } | Self::Status { .. } | Self::Calm | Self::Message { .. }
+            Self::Stop(_)
+                | Self::Lapse
+                | Self::Release { .. }
+                | Self::Status { .. }
+                | Self::Calm
+                | Self::Message { .. }
         )
     }
 
@@ -249,6 +256,11 @@ pub struct Item {
 pub enum After {
     /// The step may run, from its `not_before`.
     Offer {
+        /// The step.
+        step: u64,
+    },
+    /// The step may run, unless it has since.
+    OfferAgain {
         /// The step.
         step: u64,
     },

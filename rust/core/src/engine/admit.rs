@@ -23,6 +23,8 @@ pub struct LoadedFlow {
     pub crashes: i64,
     /// Mail ever sent to it. When there is any, its inbox must be read before it can stop or be released.
     pub mail: i64,
+    /// Whether its row says that it has ended: it lives again to read its mail.
+    pub is_finished: bool,
     /// Its journal from its last snapshot on; empty when the released flow in memory is still good.
     pub events: Vec<Event>,
     /// Bytes of those.
@@ -140,6 +142,9 @@ impl Engine {
             is_calming: false,
             refusals: 0,
             blamed_mail: FxHashSet::default(),
+            is_revived: false,
+            history: None,
+            sent_back: FxHashMap::default(),
         };
         self.flows.insert(serial, live);
         serial
@@ -211,6 +216,7 @@ impl Engine {
         };
         let serial = self.insert(loaded.about, entry, flow, loaded.claims);
         if let Some(live) = self.flows.get_mut(&serial) {
+            live.is_revived = loaded.is_finished;
             live.crashes = loaded.crashes;
             live.seen = if loaded.mail == 0 { 0 } else { UNREAD };
             live.handled = handled;
@@ -237,6 +243,9 @@ impl Engine {
         live.is_stopping = false;
         live.is_releasing = false;
         live.is_calming = false;
+        live.is_revived = loaded.is_finished;
+        live.history = None;
+        live.sent_back.clear();
         // Messages whose verdicts were rolled back come again.
         live.seen = if loaded.mail == 0 { 0 } else { UNREAD };
         live.handled = 0;

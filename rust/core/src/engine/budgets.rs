@@ -3,6 +3,9 @@
 //! A budget counts from the attempt's start. Workers run sync steps in the order in which they were sent, so many at a
 //! time, and say when one ends; so the start of the next is known here without being told. What a worker was told to
 //! drop keeps its budget: until it has answered it holds a thread all the same.
+//!
+//! Budgets go by a clock of their own, which nobody sets: a task has run no longer because the shard's clock was put
+//! right, or moved by a test.
 
 use std::collections::VecDeque;
 
@@ -127,7 +130,8 @@ pub struct Overdue {
 
 impl Engine {
     /// A step went to its worker.
-    pub(super) fn clock_sent(&mut self, dispatch: u64, kind: TaskKind, budget_ms: i64, now_ms: i64) {
+    pub(super) fn clock_sent(&mut self, dispatch: u64, kind: TaskKind, budget_ms: i64) {
+        let now_ms = self.steady_ms;
         let Some(running) = self.running.get_mut(&dispatch) else { return };
         running.budget_ms = budget_ms;
         let threads = self.options.threads;
@@ -137,21 +141,29 @@ impl Engine {
     }
 
     /// A worker has no more to do with a step.
-    pub(super) fn clock_ended(&mut self, worker: u32, dispatch: u64, now_ms: i64) {
+    pub(super) fn clock_ended(&mut self, worker: u32, dispatch: u64) {
+        let now_ms = self.steady_ms;
         let threads = self.options.threads;
         if let Some(worker) = self.workers.get_mut(&worker) {
             worker.clocks.ended(dispatch, threads, now_ms);
         }
     }
 
-    /// The earliest instant at which a budget or a grace may be over.
+    /// How long it is until a budget or a grace may be over.
     pub(super) fn next_budget(&self) -> Option<i64> {
-        self.workers.values().map(|worker| worker.clocks.due).min().filter(|due| *due < NEVER)
+        let due = self.workers.values().map(|worker| worker.clocks.due).min().filter(|due| *due < NEVER)?;
+        Some((due - self.steady_ms).max(0))
+    }
+
+    /// Says what the clock of time budgets shows, which nobody sets.
+    pub fn set_steady(&mut self, steady_ms: i64) {
+        self.steady_ms = steady_ms;
     }
 
     /// Tells attempts that their time is up, and notes those whose grace is over.
-    pub(super) fn fire_budgets(&mut self, now_ms: i64) {
+    pub(super) fn fire_budgets(&mut self) {
         let grace_ms = self.options.grace_ms;
+        let now_ms = self.steady_ms;
         let mut due: Vec<u32> = (self.workers.iter())
             .filter(|(_, worker)| worker.clocks.due <= now_ms)
             .map(|(number, _)| *number)
@@ -195,21 +207,10 @@ impl Engine {
 
     /// The worker has put another thread in the place of an attempt that does not end.
     pub fn give_up(&mut self, worker: u32, dispatch: u64, now_ms: i64) {
-        self.clock_ended(worker, dispatch, now_ms);
+        self.clock_ended(worker, dispatch);
         self.scheduler.forget(worker, dispatch);
         if let Some(running) = self.end_dispatch(dispatch) {
             self.fail_late(&running, None, now_ms);
-        }
-    }
-
-    /// The clock by which `now_ms` is told was set: what runs has run no longer for that.
-    pub fn shift_clock(&mut self, by_ms: i64) {
-        for worker in self.workers.values_mut() {
-            let clocks = &mut worker.clocks;
-            let running = clocks.held.values_mut().map(|clock| &mut clock.due);
-            for due in running.chain([&mut clocks.due]).filter(|due| **due < NEVER) {
-                *due = due.saturating_add(by_ms);
-            }
         }
     }
 

@@ -102,7 +102,7 @@ impl Engine {
 
     fn put_back(&mut self, late: Batch, now_ms: i64) {
         for item in &late.items {
-            if matches!(item.op, Op::Stop(_) | Op::Release { .. }) {
+            if matches!(item.op, Op::Stop(_) | Op::Lapse | Op::Release { .. }) {
                 self.report.mail.push(item.flow);
             }
             if matches!(item.op, Op::Release { .. }) {
@@ -151,6 +151,7 @@ impl Engine {
         let Some(serial) = self.index.get(flow).copied() else { return };
         match after {
             After::Offer { step } => self.offer(serial, step, now_ms),
+            After::OfferAgain { step } => self.offer_again(serial, step, now_ms),
             After::Committed { ord } => {
                 if let Some(live) = self.flows.get_mut(&serial) {
                     live.committed = live.committed.max(ord);

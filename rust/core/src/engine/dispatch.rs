@@ -3,7 +3,7 @@
 use rustc_hash::FxHashSet;
 
 use super::budgets::Clocks;
-use super::{clock, Engine, Needs, Ran, Running, Serial, Timer, Worker, RELEASING_MS};
+use super::{clock, Engine, Ran, Running, Serial, Timer, Worker, RELEASING_MS};
 use crate::batch::{After, Group};
 use crate::error::{Error, Result};
 use crate::flow::event::{Event, EventBody};
@@ -62,6 +62,9 @@ impl Engine {
         else {
             return;
         };
+        if live.is_ahead(number) {
+            return;
+        }
         let Some(step) = live.flow.step(number).filter(|step| step.is_runnable()) else { return };
         if live.running.contains_key(&number) || live.offered.contains(&number) || live.flow.is_paused() {
             return;
@@ -176,6 +179,7 @@ impl Engine {
 
     /// Encodes a dispatched step for its worker.
     fn send(&mut self, dispatch: u64, now_ms: i64) {
+        let unsaid = self.unsaid_needs();
         let Some(running) = self.running.get_mut(&dispatch) else { return };
         running.is_sent = true;
         let (serial, number, to) = (running.flow, running.step, running.worker);
@@ -190,9 +194,8 @@ impl Engine {
         if !step.changes.is_empty() {
             step.changes.to_journal(&mut changes);
         }
-        let everything = Needs::Everything;
         let task = live.entry.tasks[step.node as usize];
-        let sent = self.needs.get(&task).unwrap_or(&everything).select(&live.flow.view(step));
+        let sent = self.needs.get(&task).unwrap_or(&unsaid).select(&live.flow.view(step));
         let written = worker.outbox.step(&StepOut {
             dispatch,
             graph_no: live.entry.number,
@@ -212,7 +215,7 @@ impl Engine {
         });
         let Err(error) = written else {
             let kind = self.scheduler.kind(task);
-            self.clock_sent(dispatch, kind, budget, now_ms);
+            self.clock_sent(dispatch, kind, budget);
             return;
         };
         self.scheduler.forget(to, dispatch);
@@ -252,7 +255,7 @@ impl Engine {
 
     fn take_result(&mut self, worker: u32, result: &ResultIn, now_ms: i64) {
         self.scheduler.finished(worker, result.dispatch, u64::from(result.ran_us));
-        self.clock_ended(worker, result.dispatch, now_ms);
+        self.clock_ended(worker, result.dispatch);
         self.pace.finished();
         // A result without a current dispatch is late: the step was cancelled, lost or timed out.
         let Some(running) = self.end_dispatch(result.dispatch) else { return };

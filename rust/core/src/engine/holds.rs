@@ -136,7 +136,7 @@ impl Engine {
 
     /// A step whose turn has come stands at a breakpoint.
     pub(super) fn break_here(&mut self, serial: Serial, step: u64, now_ms: i64) {
-        let id = new_id(now_ms, (self.random)());
+        let id = in_order(new_id(now_ms, (self.random)()), step);
         let mut group = Group::default();
         self.control(serial, step, Control::Break { id }, &mut group, now_ms);
         self.enqueue(group);
@@ -156,7 +156,7 @@ impl Engine {
             | Control::Unpause
             | Control::Inherit { .. }
             | Control::BreakBefore { .. } => {
-                self.hold_back(serial);
+                self.hold_back(serial, group);
                 self.tell_children(serial, group, now_ms);
             }
             Control::Break { id } => self.open_break(serial, step, *id, group, now_ms),
@@ -168,12 +168,13 @@ impl Engine {
             | Control::StartAt { .. }
             | Control::Signal { .. }
             | Control::ChildStarted { .. }
-            | Control::ChildState { .. } => {}
+            | Control::ChildState { .. }
+            | Control::Rewind(_) => {}
         }
     }
 
-    /// Takes back what may not start any more, and arms or stops the timers.
-    fn hold_back(&mut self, serial: Serial) {
+    /// Takes back what may not start any more, looks again at what may, and arms or stops the timers.
+    fn hold_back(&mut self, serial: Serial, group: &mut Group) {
         let Some(live) = self.flows.get_mut(&serial) else { return };
         let flow = &live.flow;
         let is_paused = flow.is_paused();
@@ -186,17 +187,36 @@ impl Engine {
         if is_paused {
             self.clear_timers(serial);
         } else {
-            self.arm_all(serial);
+            self.go_on(serial, group);
         }
     }
 
-    fn arm_all(&mut self, serial: Serial) {
+    fn go_on(&mut self, serial: Serial, group: &mut Group) {
         let Some(live) = self.flows.get(&serial) else { return };
-        let mut parked: Vec<u64> =
-            live.flow.steps().filter(|step| step.is_parked()).map(|step| step.number).collect();
-        parked.sort_unstable();
-        for step in parked {
-            self.arm_calls(serial, step);
+        let mut idle: Vec<(u64, bool)> = live
+            .flow
+            .steps()
+            .filter(|step| !step.hold.is_held())
+            .map(|step| (step.number, step.is_parked()))
+            .filter(|(step, _)| !live.running.contains_key(step) && !live.offered.contains(step))
+            .collect();
+        idle.sort_unstable();
+        let id = live.about.id;
+        for (step, is_parked) in idle {
+            if is_parked {
+                self.arm_calls(serial, step);
+            } else {
+                group.after(id, After::OfferAgain { step });
+            }
+        }
+    }
+
+    /// Offers a step that could run when it was let go. One that has run since has a result that is not committed yet,
+    /// and is offered with that.
+    pub(super) fn offer_again(&mut self, serial: Serial, step: u64, now_ms: i64) {
+        let live = self.flows.get(&serial);
+        if live.is_some_and(|live| live.kept.iter().all(|kept| kept.step != step)) {
+            self.offer(serial, step, now_ms);
         }
     }
 
@@ -235,6 +255,15 @@ impl Engine {
         };
         group.push(live.about.id, live.claims, Op::OpenInterrupt(Box::new(row)));
     }
+}
+
+/// An id that stands after those of lower steps of the same millisecond: steps are let go in that order.
+fn in_order(mut id: FlowId, step: u64) -> FlowId {
+    let bits = step & 0x3_ffff;
+    id[6] = 0x70 | (bits >> 14) as u8;
+    id[7] = (bits >> 6) as u8;
+    id[8] = 0x80 | (bits & 0x3f) as u8;
+    id
 }
 
 fn gone() -> Error {

@@ -3,13 +3,13 @@
 use super::{Engine, Serial};
 use crate::batch::{Group, Op};
 use crate::error::{Code, Error, Result};
-use crate::flow::outcome;
+use crate::flow::{outcome, Event};
 use crate::ids::FlowId;
 use crate::json::{self, Value};
 use crate::state::Field;
 
 /// The kinds of messages that this version understands.
-pub const MAIL_KINDS: [&str; 10] = [
+pub const MAIL_KINDS: [&str; 11] = [
     "resume",
     "signal",
     "cancel",
@@ -20,12 +20,17 @@ pub const MAIL_KINDS: [&str; 10] = [
     "inherit",
     "break_before",
     "resume_break",
+    "rewind",
 ];
 
 /// The verdict on a message that did what it asked.
 pub(super) const OBEYED: &str = "{\"ok\":true}";
 
+/// The verdict on a rewind that met the flow between its end and the commit of that: the sender asks again.
+pub(super) const AGAIN: &str = "{\"ok\":false,\"code\":\"conflict\",\"message\":\"the flow has just stopped; ask again\",\"again\":true}";
+
 /// A message as it lies in the inbox.
+#[derive(Debug)]
 pub struct Mail {
     /// Its number within the flow.
     pub seq: i64,
@@ -48,21 +53,24 @@ impl Engine {
             self.cancel_release(serial);
         }
         for message in mail {
-            self.handle(serial, flow, &message, now_ms);
+            self.take_in_turn(serial, message, now_ms);
         }
         if let Some(live) = self.flows.get_mut(&serial) {
-            live.seen = live.seen.max(seen);
+            match &mut live.history {
+                Some(history) => history.seen = history.seen.max(seen),
+                None => live.seen = live.seen.max(seen),
+            }
         }
         self.consider_release(serial, now_ms);
         true
     }
 
-    fn handle(&mut self, serial: Serial, flow: &FlowId, message: &Mail, now_ms: i64) {
+    pub(super) fn handle(&mut self, serial: Serial, message: &Mail, events: Option<&[Event]>, now_ms: i64) {
         let Some(live) = self.flows.get_mut(&serial).filter(|live| message.seq > live.handled) else {
             return;
         };
         live.handled = message.seq;
-        let claims = live.claims;
+        let (flow, claims) = (live.about.id, live.claims);
         let mut group = Group::default();
         let is_blamed = live.blamed_mail.contains(&message.seq);
         let obeyed = if is_blamed && message.kind != "child_result" {
@@ -70,14 +78,15 @@ impl Engine {
             Err(Error::invalid(format!(
                 "the database refused what {kind} would have written; change its text"
             )))
+        } else if message.kind == "rewind" && live.is_stopping {
+            Ok(AGAIN.to_owned())
+        } else if let Some(events) = events.filter(|_| message.kind == "rewind") {
+            self.obey_rewind(serial, message, events, &mut group, now_ms)
         } else {
-            self.obey(serial, message, is_blamed, &mut group, now_ms)
+            self.obey(serial, message, is_blamed, &mut group, now_ms).map(|()| OBEYED.to_owned())
         };
-        let verdict = match obeyed {
-            Ok(()) => OBEYED.to_owned(),
-            Err(error) => refusal(&error),
-        };
-        group.push(*flow, claims, Op::Verdict { seq: message.seq, verdict, at: now_ms });
+        let verdict = obeyed.unwrap_or_else(|error| refusal(&error));
+        group.push(flow, claims, Op::Verdict { seq: message.seq, verdict, at: now_ms });
         self.enqueue(group);
     }
 
@@ -106,6 +115,10 @@ impl Engine {
             "signal" => self.obey_signal(serial, &body, group, now_ms),
             "child_state" => self.obey_child_state(serial, &message.body, group, now_ms),
             "cancel" => {
+                if let Some(wanted) = body.text("if_status").filter(|wanted| *wanted != status.as_str()) {
+                    let (key, status) = (live.flow.key(), status.as_str());
+                    return Err(Error::conflict(format!("flow {key} is {status} and not {wanted} any more")));
+                }
                 let reason = body.reason();
                 self.cancel(serial, &reason, group, now_ms);
                 Ok(())
@@ -122,7 +135,7 @@ impl Engine {
 }
 
 /// The members of a message.
-pub(super) struct Body(Vec<(Field, Value)>);
+pub(super) struct Body(pub(super) Vec<(Field, Value)>);
 
 impl Body {
     pub(super) fn get(&self, name: &str) -> Option<&Value> {

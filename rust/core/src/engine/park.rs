@@ -100,7 +100,7 @@ impl Engine {
     /// Fires what is due.
     pub fn tick(&mut self, now_ms: i64) {
         self.pace.take(now_ms);
-        self.fire_budgets(now_ms);
+        self.fire_budgets();
         for timer in self.timers.due(clock(now_ms)) {
             match timer {
                 Timer::Delay(serial, step) => self.offer(serial, step, now_ms),
@@ -110,10 +110,10 @@ impl Engine {
         }
     }
 
-    /// The next instant at which something is due. Frames that were handed out may have made it an earlier one.
-    pub fn next_due(&self) -> Option<i64> {
-        let timer = self.timers.next().map(u64::cast_signed);
-        timer.into_iter().chain(self.next_budget()).min()
+    /// The next instant at which something is due, by the shard's clock, and by the one of time budgets how long it is
+    /// until the next of them may be over. Frames that were handed out may have brought either nearer.
+    pub fn next_due(&self) -> (Option<i64>, Option<i64>) {
+        (self.timers.next().map(u64::cast_signed), self.next_budget())
     }
 
     fn due(&mut self, serial: Serial, step: u64, call: u32, now_ms: i64) {

@@ -23,6 +23,7 @@ impl Engine {
         self.pending = VecDeque::new();
         self.in_flight.clear();
         self.reloads.clear();
+        self.histories.clear();
         self.timers = Timers::new();
         self.scheduler = Scheduler::new(slots(&self.options));
         for (name, kind) in self.known_tasks.clone() {

@@ -19,6 +19,10 @@ impl Engine {
             return;
         }
         let Some(live) = self.flows.get_mut(&serial) else { return };
+        if live.flow.status().is_finished() {
+            self.rest_again(serial, now_ms);
+            return;
+        }
         let is_work = |step: &Step| step.is_runnable() && step.not_before <= now_ms;
         let has_work = !live.flow.is_paused() && live.flow.steps().any(is_work);
         let wake_at = live.flow.next_due();

@@ -2,7 +2,7 @@
 
 use super::{Engine, Happening, Kept, Ran, Serial};
 use crate::batch::{After, Group, InterruptRow, JournalRow, Op, StopRow};
-use crate::flow::event::Event;
+use crate::flow::event::{Control, Event};
 use crate::flow::{CallKind, EventBody, Status, Step, TaskResult};
 use crate::ids::FlowId;
 use crate::json;
@@ -107,6 +107,9 @@ impl Engine {
         }
         let body = event.body.to_json(live.flow.key());
         live.journal_bytes += body.len();
+        if let Some(history) = &mut live.history {
+            history.tail.push(event.clone());
+        }
         let row = JournalRow {
             ord: event.ord,
             step: event.step,
@@ -127,14 +130,25 @@ impl Engine {
             group.push(id, claims, Op::Calm);
             group.after(id, After::Calmed);
         }
+        let is_own = !matches!(event.body, EventBody::Control(_));
         for step in &effects.ready {
-            group.after(id, After::Offer { step: *step });
+            let step = *step;
+            group.after(id, if is_own { After::Offer { step } } else { After::OfferAgain { step } });
+        }
+        if matches!(&event.body, EventBody::Control(Control::Rewind(_))) {
+            live.sent_back.extend(effects.ready.iter().map(|step| (*step, event.ord)));
         }
         self.sweep(serial, &effects.dropped, group, now_ms);
         match &event.body {
             EventBody::Parked { calls, .. } => self.parked(serial, event.step, calls.len(), group, now_ms),
             EventBody::Resolved { call, .. } => self.close_call(serial, event.step, *call, group),
-            EventBody::Control(control) => self.hold(serial, event.step, control, group, now_ms),
+            EventBody::Control(control) => {
+                self.revived(serial, &effects.revived, group, now_ms);
+                for step in &effects.waiting_again {
+                    self.arm_calls(serial, *step);
+                }
+                self.hold(serial, event.step, control, group, now_ms);
+            }
             _ => {}
         }
         self.after_event(serial, group, now_ms);
@@ -143,7 +157,12 @@ impl Engine {
     fn after_event(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
         let Some(live) = self.flows.get(&serial) else { return };
         if live.flow.status().is_finished() {
-            self.stop(serial, group, now_ms);
+            // A message that waits for the journal may make it go on.
+            if live.history.is_none() {
+                self.stop(serial, group, now_ms);
+            } else {
+                group.after(live.about.id, After::Settle);
+            }
         } else {
             self.tell_status(serial, group, now_ms);
             self.tell_parent(serial, group, now_ms);
@@ -199,7 +218,7 @@ impl Engine {
     }
 
     /// The flow is over: its rows, its parent's answer, its children's end.
-    fn stop(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
+    pub(super) fn stop(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
         let Some(live) = self.flows.get_mut(&serial) else { return };
         live.is_stopping = true;
         let key = live.flow.key().clone();

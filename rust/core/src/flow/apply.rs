@@ -21,6 +21,10 @@ pub struct Effects {
     pub cancelled: Vec<u64>,
     /// Those steps as they were: their open calls are void.
     pub dropped: Vec<Step>,
+    /// Steps that wait, and that the engine did not hold before.
+    pub revived: Vec<u64>,
+    /// Steps that wait again for something that had been answered; what else they waited for stays.
+    pub waiting_again: Vec<u64>,
     /// Step and node that a join created.
     pub joined: Option<(u64, String)>,
 }
@@ -40,6 +44,20 @@ impl Flow {
     /// # Errors
     /// `corrupt` for a gap in `ord`, an unknown step, or a body that does not fit the flow.
     pub fn apply(&mut self, event: &Event, after: Option<State>) -> Result<Effects> {
+        let effects = self.apply_leniently(event, after)?;
+        if let EventBody::Done { next, .. } | EventBody::Failed { next, .. } = &event.body {
+            if next.join.is_some() && next.join != effects.joined {
+                return Err(Error::corrupt(format!(
+                    "replay of flow {} makes the join {:?} where the journal has {:?}",
+                    self.key, effects.joined, next.join
+                )));
+            }
+        }
+        Ok(effects)
+    }
+
+    /// The same, whether or not the join comes to be that the journal has.
+    pub(super) fn apply_leniently(&mut self, event: &Event, after: Option<State>) -> Result<Effects> {
         let starts_here = self.ord == 0 && matches!(event.body, EventBody::Snapshot(_));
         if event.ord != self.ord + 1 && !starts_here {
             return Err(Error::corrupt(format!(
@@ -174,12 +192,6 @@ impl Flow {
                     token.number, self.key
                 )));
             }
-        }
-        if next.join.is_some() && next.join != effects.joined {
-            return Err(Error::corrupt(format!(
-                "replay of flow {} makes the join {:?} where the journal has {:?}",
-                self.key, effects.joined, next.join
-            )));
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use super::event::{corrupt, Event, Fields};
 use super::holds::Holds;
 use super::outcome::text;
 use super::park::Call;
+use super::rewind::Rewind;
 use super::{Flow, Status};
 use crate::error::Result;
 use crate::ids::{hex, unhex, FlowId};
@@ -21,6 +22,8 @@ pub enum Control {
         /// Why, in the caller's words.
         reason: String,
     },
+    /// Steps run again, and nothing that followed from them has happened.
+    Rewind(Box<Rewind>),
     /// A signal came before anybody waited for it: it is kept.
     Signal {
         /// Its name.
@@ -92,6 +95,7 @@ impl Control {
                 out.push_str(",\"what\":\"cancel\",\"reason\":");
                 json::escape(reason, out);
             }
+            Self::Rewind(rewind) => rewind.write(out),
             Self::Signal { name, payload } => {
                 out.push_str(",\"what\":\"signal\",\"name\":");
                 json::escape(name, out);
@@ -163,6 +167,7 @@ impl Control {
                 ord: number(fields, "ord")?,
                 is_asking: fields.get("asking").is_some_and(|asking| asking.raw() == "true"),
             },
+            what if Rewind::is_named(what) => Self::Rewind(Box::new(Rewind::read(what.to_owned(), fields)?)),
             _ => return Err(corrupt()),
         })
     }
@@ -178,20 +183,17 @@ impl Flow {
         match control {
             Control::Cancel { reason } => self.apply_cancel(reason, effects),
             Control::Pause { reason } => {
-                let holds = Holds { paused: Some(reason.clone()), ..self.holds.clone() };
-                self.hold_so(holds, effects);
+                self.holds.paused = Some(reason.clone());
             }
-            Control::Unpause => self.hold_so(Holds { paused: None, ..self.holds.clone() }, effects),
+            Control::Unpause => self.holds.paused = None,
             Control::StartAt { at } => self.live(1)?.not_before = *at,
-            Control::Inherit { holds } => self.hold_so(holds.clone(), effects),
+            Control::Inherit { holds } => self.holds = holds.clone(),
             Control::BreakBefore { node, on } => {
-                let mut holds = self.holds.clone();
                 if *on {
-                    holds.breaks.insert(node.clone());
+                    self.holds.breaks.insert(node.clone());
                 } else {
-                    holds.breaks.remove(node);
+                    self.holds.breaks.remove(node);
                 }
-                self.hold_so(holds, effects);
             }
             Control::Break { id } => self.apply_break(event.step, *id)?,
             Control::ResumeBreak { overrides, .. } => {
@@ -206,6 +208,7 @@ impl Flow {
             Control::ChildState { step, child, ord, is_asking } => {
                 self.apply_child_state(*step, child, *ord, *is_asking);
             }
+            Control::Rewind(rewind) => self.apply_rewind(rewind, effects)?,
         }
         Ok(())
     }

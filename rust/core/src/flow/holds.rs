@@ -167,18 +167,6 @@ impl Flow {
         held
     }
 
-    /// Is held so from now on. Steps for which that may change something are to be looked at again.
-    pub(super) fn hold_so(&mut self, holds: Holds, effects: &mut Effects) {
-        let before = std::mem::replace(&mut self.holds, holds);
-        let is_let_go = before.paused.is_some() && self.holds.paused.is_none();
-        let has_more = !self.holds.breaks.is_subset(&before.breaks);
-        let is_concerned =
-            |step: &&Step| step.is_runnable() && (is_let_go || (has_more && self.breaks_before(step)));
-        let mut again: Vec<u64> = self.steps.values().filter(is_concerned).map(|step| step.number).collect();
-        again.sort_unstable();
-        effects.ready.extend(again);
-    }
-
     pub(super) fn apply_break(&mut self, number: u64, id: FlowId) -> Result<()> {
         let step = self.live(number)?;
         if step.hold != Hold::None {
@@ -189,14 +177,12 @@ impl Flow {
         Ok(())
     }
 
-    /// An override counts as something that the branch did before the step: what comes after the join has it too.
     pub(super) fn apply_resume_break(
         &mut self,
         number: u64,
         overrides: &Changes,
         effects: &mut Effects,
     ) -> Result<()> {
-        let graph = self.graph.clone();
         let step = self.live(number)?;
         if !step.hold.is_held() {
             return Err(Error::corrupt(format!("step {number} is not held")));
@@ -204,17 +190,23 @@ impl Flow {
         step.hold = Hold::Passed;
         self.open_interrupts -= 1;
         effects.ready.push(number);
+        self.override_view(number, overrides);
+        Ok(())
+    }
+
+    /// Replaces some of what a step sees. It counts as something that its branch did before the step: what comes after
+    /// the join has it too.
+    pub(super) fn override_view(&mut self, number: u64, overrides: &Changes) {
         if overrides.is_empty() {
-            return Ok(());
+            return;
         }
-        let Some(mut state) = self.step(number).map(|step| self.view(step)) else { return Ok(()) };
+        let Some(mut state) = self.step(number).map(|step| self.view(step)) else { return };
         state.apply(overrides);
-        let step = self.live(number)?;
+        let Some(step) = self.steps.get_mut(&number) else { return };
         step.view = View::State(state);
         if step.branch.is_some() {
             step.log.push(overrides);
-            step.log.compact(graph.reducers());
+            step.log.compact(self.graph.reducers());
         }
-        Ok(())
     }
 }

@@ -356,6 +356,9 @@ impl Cluster {
             let (seen, mail) = self.db.mail_of(&flow);
             replica.engine.deliver(&flow, seen, mail, self.now_ms);
         }
+        for flow in replica.engine.wanted_histories() {
+            replica.engine.tell_history(&flow, self.db.history(&flow), self.now_ms);
+        }
     }
 
     fn claim(&mut self, at: usize) {
@@ -400,6 +403,7 @@ impl Cluster {
     }
 
     fn tick(&mut self, at: usize) {
+        self.replicas[at].engine.set_steady(self.now_ms);
         self.replicas[at].engine.tick(self.now_ms);
         for late in self.replicas[at].engine.overdue() {
             if self.rng.chance(50) {
@@ -416,6 +420,9 @@ impl Cluster {
 
     /// Somebody answers a question, or cancels, or tries to.
     fn send_mail(&mut self) {
+        if self.is_rough && self.rng.chance(10) {
+            return self.send_back();
+        }
         let flows: Vec<FlowId> = self.db.live.keys().copied().collect();
         if flows.is_empty() {
             return;
@@ -429,6 +436,37 @@ impl Cluster {
         } else if self.rng.chance(40) {
             let name = *self.rng.pick(&["a", "b"]);
             self.signal(flow, name);
+        }
+    }
+
+    /// Somebody sends a flow back, or a step of one, with those above that had gone on without it.
+    fn send_back(&mut self) {
+        let flows: Vec<FlowId> = self.db.flows.keys().copied().collect();
+        if flows.is_empty() {
+            return;
+        }
+        let flow = *self.rng.pick(&flows);
+        let step = 1 + self.rng.below(6);
+        let what = *self.rng.pick(&["restart", "restart_from", "restart_from", "retry_step", "recover"]);
+        let is_root = self.db.flows[&flow].about.parent.is_none();
+        if !is_root && matches!(what, "restart" | "recover") {
+            return;
+        }
+        let (mut chain, mut at) = (Vec::new(), flow);
+        while let Some((parent, caller)) = self.db.flows[&at].about.parent {
+            if !matches!(self.db.flows[&at].status, "completed" | "failed" | "cancelled") {
+                break;
+            }
+            chain.insert(0, (parent, json!({"what": "reopen", "reopen": [[caller, hex(&at)]]})));
+            at = parent;
+        }
+        let is_awaited = chain.is_empty() && !is_root;
+        chain.push((flow, json!({"what": what, "step": step, "is_awaited": is_awaited})));
+        for (flow, mut body) in chain {
+            if self.rng.chance(30) {
+                body["overrides"] = json!({"x": "chosen", "y": null});
+            }
+            self.db.post_or_revive(&flow, "rewind", body.to_string(), self.now_ms);
         }
     }
 
@@ -603,7 +641,8 @@ impl Cluster {
                 _ => None,
             })
             .collect();
-        for name in ["a", "b"] {
+        let is_rewound = self.db.is_rewound(id);
+        for name in ["a", "b"].into_iter().filter(|_| !is_rewound) {
             let prefix = format!("\"signal {name} ");
             let came: Vec<&String> = answers.iter().filter(|answer| answer.starts_with(&prefix)).collect();
             let mut sorted = came.clone();
@@ -627,8 +666,12 @@ impl Cluster {
                 _ => {}
             }
         }
-        assert!(cancels <= 1, "seed {seed}: cancelled twice");
-        assert!(cancels == 0 || flow.status == "cancelled", "seed {seed}: cancelled and {}", flow.status);
+        assert!(cancels <= 1 || is_rewound, "seed {seed}: cancelled twice");
+        assert!(
+            cancels == 0 || is_rewound || flow.status == "cancelled",
+            "seed {seed}: cancelled and {}",
+            flow.status
+        );
     }
 }
 
@@ -658,9 +701,11 @@ fn check_start(db: &Database, seed: u64, replica: i64, step: &StepIn) {
     assert!(live.crashes == 0 || found.is_started, "seed {seed}: an unguarded start after a crash");
     assert!(found.is_runnable(), "seed {seed}: a breakpoint holds step {}", step.step);
     // Somebody is just letting it go, and will hear so with the commit.
-    let letters = db.inbox.get(&db.flows[&id].about.root).into_iter().flatten();
-    let is_let_go =
-        letters.filter(|letter| letter.verdict.is_none()).any(|letter| letter.kind != "child_result");
+    let root = db.flows[&id].about.root;
+    let mut letters = db.inbox.iter().filter(|(flow, _)| db.flows[*flow].about.root == root);
+    let is_let_go = letters.any(|(_, letters)| {
+        letters.iter().any(|letter| letter.verdict.is_none() && !letter.kind.starts_with("child_"))
+    });
     let may_start = found.is_started || is_let_go;
     assert!(!flow.is_paused() || may_start, "seed {seed}: the flow is paused");
     assert!(!flow.breaks_before(found) || may_start, "seed {seed}: a breakpoint was passed");

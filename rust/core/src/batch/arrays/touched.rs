@@ -60,7 +60,7 @@ impl Touch {
 
     fn note(&mut self, item: &Item) {
         match &item.op {
-            Op::Stop(_) => {
+            Op::Stop(_) | Op::Lapse => {
                 self.own(item.claims);
                 self.is_deleted = true;
                 self.seen = Some(item.seen);
