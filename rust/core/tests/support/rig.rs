@@ -253,7 +253,8 @@ impl Rig {
         }
         let wakes = self.db.live.values().filter(|row| row.owner.is_none()).filter_map(|row| row.wake_at);
         self.engine.tick(self.now_ms);
-        let due = self.engine.next_due().into_iter().chain(wakes).min();
+        let (due, _) = self.engine.next_due();
+        let due = due.into_iter().chain(wakes).min();
         if let Some(due) = due {
             self.now_ms = self.now_ms.max(due);
             self.engine.tick(self.now_ms);
