@@ -169,7 +169,7 @@ impl Tracked {
 
 fn sent_back(seed: u64, races: bool) -> (usize, Flow, Flow) {
     let mut rng = Rng::new(seed ^ 0xD0);
-    let graph = graph(&make(&mut rng, Kinds { routes: true, races }, 10), seed);
+    let graph = graph(&make(&mut rng, Kinds { routes: true, wild: false, races }, 10), seed);
     let habits = habits(&mut rng);
     let mut alone = Walk::new(&graph, seed, habits, seed);
     alone.run();

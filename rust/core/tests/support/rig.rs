@@ -350,7 +350,7 @@ impl Rig {
             let source = &self.places[&(id, branch.cohort)];
             format!("{}/{}#{}.{}", source.path, source.node, source.visit, branch.ordinal)
         });
-        let count = self.visits.entry(format!("{path} {}", node)).or_default();
+        let count = self.visits.entry(format!("{path} {node}")).or_default();
         let place = Place { path, node: node.to_owned(), visit: *count, tries: 0 };
         *count += 1;
         self.places.insert((id, number), place.clone());
@@ -414,7 +414,7 @@ impl Rig {
                 match (goto, gotos) {
                     (Goto::Astray, _) => meta["goto"] = json!("nowhere"),
                     (Goto::Yes, Some(gotos)) => {
-                        meta["goto"] = json!(gotos[place.visit as usize % gotos.len()])
+                        meta["goto"] = json!(gotos[place.visit as usize % gotos.len()]);
                     }
                     _ => {}
                 }
