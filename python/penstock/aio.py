@@ -25,9 +25,12 @@ from penstock.operations import (
     breakpoints,
     cancel,
     create,
+    draw,
     find,
     fork,
+    history,
     interrupts,
+    overview,
     pause,
     read,
     remove,
@@ -46,6 +49,7 @@ from penstock.operations.operation import Operation, Until
 from penstock.operations.start import EngineOptions
 
 if TYPE_CHECKING:
+    from penstock.graph import Direction
     from penstock.host import FlowStopped
     from penstock.operations.create import HostConnection
     from penstock.options import CreateOptions, Duration, FlowOptions, ListFilters, PurgeFilters
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
         OpenInterrupt,
         Outcome,
         Page,
+        ProcessInfo,
         ReplicaInfo,
         ShardInfo,
         StepInfo,
@@ -201,11 +206,23 @@ class AsyncEngine:
 
     async def history(self, key: str) -> tuple[StepInfo, ...]:
         """As `Engine.history`."""
-        return await self._call(read.history, self._ready, key)
+        return await self._call(history.history, self._ready, key)
 
     async def step(self, step_key: str) -> StepInfo:
         """As `Engine.step`."""
-        return await self._call(read.step, self._ready, step_key)
+        return await self._call(history.step, self._ready, step_key)
+
+    async def history_mermaid(self, key: str, direction: Direction = "TB") -> str:
+        """As `Engine.history_mermaid`."""
+        return await self._call(draw.history_mermaid, self._ready, key, direction)
+
+    async def fingerprint(self, key: str) -> str:
+        """As `Engine.fingerprint`."""
+        return await self._call(overview.fingerprint, self._ready, key)
+
+    async def progress(self, key: str) -> Mapping[str, int]:
+        """As `Engine.progress`."""
+        return await self._call(overview.progress, self._ready, key)
 
     async def list(self, **filters: Unpack[ListFilters]) -> Page[FlowSummary]:
         """As `Engine.list`."""
@@ -332,9 +349,9 @@ class AsyncEngine:
         """As `Engine.continue_`."""
         return await self._complete(threads.continue_(self._ready, thread, more))
 
-    async def processes(self) -> dict[int, int]:
+    async def processes(self) -> tuple[ProcessInfo, ...]:
         """As `Engine.processes`."""
-        return self._engine.processes()
+        return await self._call(self._engine.processes)
 
     # --- how an operation is awaited ---
 

@@ -22,6 +22,7 @@ from penstock.workers.main_import import stop_if_importing
 if TYPE_CHECKING:
     from penstock.host import GraphLoader
     from penstock.options import Duration
+    from penstock.outcome import ProcessInfo
     from penstock.runtime.watcher import Watcher
 
 
@@ -118,6 +119,6 @@ class Client(Operations):
             raise EngineUnavailable("the client is closed; call start(), or use it as a context manager")
         return context
 
-    def processes(self) -> dict[int, int]:
-        """None: a client has no workers."""
-        return {}
+    def processes(self) -> tuple[ProcessInfo, ...]:
+        """None: a client has no processes but the caller's."""
+        return ()

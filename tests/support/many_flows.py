@@ -32,7 +32,7 @@ def rows(number: int, end_ms: int) -> Iterator[dict[str, Any]]:
         status = draw.choice(STATUSES)
         # What is rare is old, so that a walk from the newest would be long.
         workflow = "old" if n < number // 100 else draw.choice(WORKFLOWS)
-        lasted = draw.randrange(86_400_000) if n % 50 == 0 else draw.randrange(5_000)
+        lasted = draw.randrange(end_ms - created) if n % 50 == 0 else draw.randrange(5_000)
         is_open = status in ("running", "interrupted")
         flow_id = flow_id_at(created, n)
         yield {

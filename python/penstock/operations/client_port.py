@@ -110,6 +110,11 @@ class ClientPort:
     def unwatch(self, flow_id: bytes) -> None:
         """Nothing: what nobody waits for is not looked at."""
 
+    def running(self, flow_id: bytes) -> list[int]:
+        """None: only the owner knows."""
+        del flow_id
+        return []
+
     def write(self, fn: Callable[[], T]) -> Future[T]:
         """Call it in this thread, one at a time."""
         done: Future[T] = Future()

@@ -34,6 +34,18 @@ class Context:
     task_graphs: dict[str, bytes] = field(default_factory=dict)
     """Graphs of `run_task`, by task. Written by any thread, each entry once and always to the same value."""
 
+    definitions: dict[bytes, str] = field(default_factory=dict)
+    """Definitions of graphs that were read. Written by any thread, each entry once and always to the same value."""
+
+    def definition(self, graph_id: bytes) -> str | None:
+        """The definition of a graph, from the database the first time."""
+        found = self.definitions.get(graph_id)
+        if found is None:
+            found = self.store.graph(graph_id)
+            if found is not None:
+                self.definitions[graph_id] = found
+        return found
+
     def key_of(self, flow_id: bytes) -> str:
         """The key of a flow of this shard."""
         return flow_key(self.shard, flow_id)

@@ -11,9 +11,12 @@ from penstock.operations import (
     breakpoints,
     cancel,
     create,
+    draw,
     find,
     fork,
+    history,
     interrupts,
+    overview,
     pause,
     read,
     remove,
@@ -30,6 +33,7 @@ from penstock.operations.context import VERDICT_TIMEOUT_S, Context
 from penstock.operations.operation import complete
 
 if TYPE_CHECKING:
+    from penstock.graph import Direction
     from penstock.operations.create import HostConnection
     from penstock.options import CreateOptions, Duration, ListFilters, PurgeFilters
     from penstock.outcome import (
@@ -139,11 +143,27 @@ class Operations(ABC):
 
     def history(self, key: str) -> tuple[StepInfo, ...]:
         """Give every step of a flow with its events, children nested, in order of creation."""
-        return read.history(self._ready, key)
+        return history.history(self._ready, key)
 
     def step(self, step_key: str) -> StepInfo:
         """Give one step in full, with the state that it saw and what it changed."""
-        return read.step(self._ready, step_key)
+        return history.step(self._ready, step_key)
+
+    def history_mermaid(self, key: str, direction: Direction = "TB") -> str:
+        """Draw the history of a flow, with its children, as a Mermaid flowchart.
+
+        Raises:
+            Invalid: There is no such direction.
+        """
+        return draw.history_mermaid(self._ready, key, direction)
+
+    def fingerprint(self, key: str) -> str:
+        """Give a text that is another one whenever anything about the flow or its tree has changed."""
+        return overview.fingerprint(self._ready, key)
+
+    def progress(self, key: str) -> Mapping[str, int]:
+        """Count the steps of a flow and of everything below it by status; 0 for a status that none has."""
+        return overview.progress(self._ready, key)
 
     def list(self, **filters: Unpack[ListFilters]) -> Page[FlowSummary]:
         """List flows, newest first; see `ListFilters`."""

@@ -58,6 +58,9 @@ class Port(Protocol):
     def unwatch(self, flow_id: bytes) -> None:
         """Nobody waits for the flow any more."""
 
+    def running(self, flow_id: bytes) -> list[int]:
+        """Give the numbers of the flow's steps that run now, as far as it is known here."""
+
     def write(self, fn: Callable[[], T]) -> Future[T]:
         """Call one of the store's writes, where only one is called at a time."""
 
@@ -128,6 +131,10 @@ class EnginePort:
     def unwatch(self, flow_id: bytes) -> None:
         """Forget what `watch` asked."""
         self.replica.core.unwatch(flow_id)
+
+    def running(self, flow_id: bytes) -> list[int]:
+        """Ask the core, which knows it of the flows that it owns."""
+        return self.replica.core.running_steps(flow_id)
 
     def write(self, fn: Callable[[], T]) -> Future[T]:
         """Call it on the writer's thread, between two batches."""

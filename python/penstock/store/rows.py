@@ -159,6 +159,20 @@ class JournalRow(NamedTuple):
     body: str
 
 
+class PastRow(NamedTuple):
+    """A flow with everything that happened to it."""
+
+    flow_id: bytes
+    root_id: bytes
+    workflow: str
+    thread_id: bytes | None
+    graph_id: bytes
+    status: str
+    input: str
+    created_at: int
+    journal: list[JournalRow]
+
+
 class InterruptRow(NamedTuple):
     """One open question."""
 

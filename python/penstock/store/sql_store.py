@@ -19,6 +19,7 @@ from penstock.store import (
     journal,
     lists,
     outbox,
+    pasts,
     removal,
     replicas,
     revival,
@@ -38,6 +39,7 @@ from penstock.store.rows import (
     OutcomeRow,
     PageOfFlows,
     PageOfInterrupts,
+    PastRow,
     Purged,
     ReplicaRow,
     Sent,
@@ -232,6 +234,16 @@ class SqlStore(ABC):
         """Read the events of a flow past ord *after*, in order."""
         with self._reading() as conn:
             return journal.read_journal(conn, flow_id, after)
+
+    def pasts(self, flow_ids: Sequence[bytes]) -> list[PastRow]:
+        """Read flows with their whole journals, in one snapshot."""
+        with self._reading() as conn:
+            return pasts.read_pasts(conn, flow_ids)
+
+    def mark(self, root_id: bytes) -> tuple[int, ...]:
+        """Read numbers of which one changes with whatever happens in a tree."""
+        with self._reading() as conn:
+            return pasts.read_mark(conn, root_id)
 
     def list_flows(self, which: FlowFilter, limit: int = 100, cursor: bytes | None = None) -> PageOfFlows:
         """Read a page of flows, newest first."""

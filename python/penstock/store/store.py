@@ -32,6 +32,7 @@ from penstock.store.rows import (
     OutcomeRow,
     PageOfFlows,
     PageOfInterrupts,
+    PastRow,
     Purged,
     ReplicaRow,
     Sent,
@@ -268,6 +269,12 @@ class Store(Protocol):
 
     def journal(self, flow_id: bytes, after: int = 0) -> list[JournalRow]:
         """Read the events of a flow past ord *after*, in order."""
+
+    def pasts(self, flow_ids: Sequence[bytes]) -> list[PastRow]:
+        """Read flows with their whole journals, in one snapshot and no order; what does not exist is left out."""
+
+    def mark(self, root_id: bytes) -> tuple[int, ...]:
+        """Read numbers of which one changes with whatever happens in a tree: its flows, events, messages."""
 
     def list_flows(self, which: FlowFilter, limit: int = 100, cursor: bytes | None = None) -> PageOfFlows:
         """Read a page of at most 1 000 flows, newest first."""

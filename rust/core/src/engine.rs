@@ -17,6 +17,7 @@ mod needs;
 mod notify;
 mod pace;
 mod park;
+mod places;
 mod refuse;
 mod rejoin;
 mod release;
@@ -170,6 +171,10 @@ pub(crate) struct Live {
     pub told: Status,
     /// What its parent was told last: whether a question is open in its tree.
     pub told_parent: bool,
+    /// Stands for the nodes that its row names; 0 when that is unknown.
+    pub place: u64,
+    /// It waits among those whose place is to be written.
+    pub is_place_due: bool,
     pub journal_bytes: usize,
     pub snapshot_len: usize,
     pub is_releasing: bool,
@@ -266,6 +271,7 @@ pub struct Engine {
     unstored: FxHashSet<FlowId>,
     scheduler: Scheduler,
     timers: Timers<Timer>,
+    places: places::Places,
     released: Lru<FlowId, Released>,
     /// Released flows of which `remembers` has said that their journal need not be read.
     promised: FxHashMap<FlowId, Released>,
@@ -312,6 +318,7 @@ impl Engine {
             unstored: FxHashSet::default(),
             scheduler: Scheduler::new(slots(&options)),
             timers: Timers::new(),
+            places: places::Places::default(),
             released,
             promised: FxHashMap::default(),
             running: FxHashMap::default(),
@@ -356,6 +363,12 @@ impl Engine {
     /// Which of these flows it owns.
     pub fn owned_of(&self, flows: &[FlowId]) -> Vec<FlowId> {
         flows.iter().filter(|flow| self.index.contains_key(*flow)).copied().collect()
+    }
+
+    /// The flow's steps that are in workers now, none when it is not owned.
+    pub fn running_steps(&self, flow: &FlowId) -> Vec<u64> {
+        let live = self.index.get(flow).and_then(|serial| self.flows.get(serial));
+        live.map(|live| live.running.keys().copied().collect()).unwrap_or_default()
     }
 
     /// The id under which it writes.

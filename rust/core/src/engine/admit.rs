@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::places::place_of;
+use super::settle::json_list;
 use super::{clock, Engine, GraphEntry, Live, Ran, Released, Serial, UNREAD};
 use crate::batch::{After, CreateRow, Group, JournalRow, NewFlow, Op};
 use crate::error::{Error, Result};
@@ -91,6 +93,7 @@ impl Engine {
             owner,
             claims,
             status: flow.status().as_str(),
+            position: json_list(&flow.position()),
             ready_at: (!is_waiting).then_some(new.created_at),
             wake_at,
             flow: new.clone(),
@@ -102,7 +105,10 @@ impl Engine {
         group.after(id, After::Created);
         self.unstored.insert(id);
         if is_ours {
-            self.insert(new, entry, flow, claims);
+            let serial = self.insert(new, entry, flow, claims);
+            if let Some(live) = self.flows.get_mut(&serial) {
+                live.place = place_of(&live.flow);
+            }
             group.after(id, After::Offer { step: 1 });
         }
         Ok(())
@@ -132,6 +138,8 @@ impl Engine {
             running: FxHashMap::default(),
             offered: FxHashSet::default(),
             told,
+            place: 0,
+            is_place_due: false,
             told_parent,
             journal_bytes: 0,
             snapshot_len: 0,
@@ -223,6 +231,7 @@ impl Engine {
             live.journal_bytes = journal_bytes;
             live.snapshot_len = snapshot_len;
         }
+        self.moved(serial, now_ms);
         Ok(serial)
     }
 
@@ -276,6 +285,9 @@ impl Engine {
                 self.offer(serial, step, now_ms);
             }
         }
+        let mut group = Group::default();
+        self.deliver_missed(serial, &mut group, now_ms);
+        self.enqueue(group);
         self.settle_kept(serial, now_ms);
         self.consider_release(serial, now_ms);
     }

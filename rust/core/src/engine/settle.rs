@@ -1,5 +1,6 @@
 //! From what happened to a step to the rows of one group.
 
+use super::places::place_of;
 use super::{Engine, Happening, Kept, Ran, Serial};
 use crate::batch::{After, Group, InterruptRow, JournalRow, Op, StopRow};
 use crate::flow::event::{Control, Event};
@@ -146,8 +147,10 @@ impl Engine {
                 self.revived(serial, &effects.revived, group, now_ms);
                 for step in &effects.waiting_again {
                     self.arm_calls(serial, *step);
+                    self.ask_for_graph(serial, *step, group);
                 }
                 self.hold(serial, event.step, control, group, now_ms);
+                self.deliver_missed(serial, group, now_ms);
             }
             _ => {}
         }
@@ -165,6 +168,7 @@ impl Engine {
             }
         } else {
             self.tell_status(serial, group, now_ms);
+            self.moved(serial, now_ms);
             self.tell_parent(serial, group, now_ms);
             self.consider_snapshot(serial, group, now_ms);
             if let Some(live) = self.flows.get(&serial) {
@@ -181,6 +185,7 @@ impl Engine {
             return;
         }
         live.told = status;
+        live.place = place_of(&live.flow);
         let position = json_list(&live.flow.position());
         group.push(live.about.id, live.claims, Op::Status { status: status.as_str(), position, at: now_ms });
         if status == Status::Interrupted {

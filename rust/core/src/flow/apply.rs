@@ -27,6 +27,8 @@ pub struct Effects {
     pub waiting_again: Vec<u64>,
     /// Step and node that a join created.
     pub joined: Option<(u64, String)>,
+    /// The step that had opened the cohort which was joined.
+    pub joined_source: Option<u64>,
 }
 
 /// A branch that stands between two steps.

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 
 use penstock_core::batch::{Batch, NewFlow};
 use penstock_core::engine::{Engine, Options, Report, Wanted};
-use penstock_core::flow::event::Control;
 use penstock_core::flow::{CallKind, EventBody};
 use penstock_core::ids::{hex, new_id, FlowId};
 use penstock_core::scheduler::TaskKind;
@@ -12,16 +11,16 @@ use penstock_core::wire::{FrameReader, FrameWriter, Message, Outcome, ResultOut,
 use serde_json::json;
 
 use super::blocks::{definition, input, make, Kinds};
-use super::database::{Database, FlowRow, No, BAD};
+use super::database::{Database, No, BAD};
 use super::rng::Rng;
 
 /// A graph as the simulation knows it.
-struct Plan {
+pub(super) struct Plan {
     id: [u8; 32],
     definition: String,
     name: String,
     gotos: BTreeMap<String, Vec<String>>,
-    nodes: Vec<String>,
+    pub(super) nodes: Vec<String>,
 }
 
 struct Worker {
@@ -53,7 +52,7 @@ pub struct Cluster {
     pub db: Database,
     pub now_ms: i64,
     replicas: Vec<Replica>,
-    plans: Vec<Plan>,
+    pub(super) plans: Vec<Plan>,
     next_replica: i64,
     next_worker: u32,
     /// Whether anything may go wrong.
@@ -162,18 +161,6 @@ impl Cluster {
         };
         let at = self.rng.below(self.replicas.len() as u64) as usize;
         self.replicas[at].engine.create(flow).unwrap();
-    }
-
-    /// Some flows begin paused, some later.
-    fn first(&mut self) -> Vec<Control> {
-        let mut first = Vec::new();
-        if self.rng.chance(10) {
-            first.push(Control::StartAt { at: self.now_ms + self.rng.below(300) as i64 });
-        }
-        if self.rng.chance(10) {
-            first.push(Control::Pause { reason: "hold".into() });
-        }
-        first
     }
 
     /// One thing that chance picks.
@@ -474,47 +461,6 @@ impl Cluster {
         self.asked += 1;
         let body = json!({"name": name, "payload": format!("signal {name} {:09}", self.asked)});
         self.db.post(&flow, "signal", body.to_string(), self.now_ms);
-    }
-
-    /// Somebody pauses a tree, sets a breakpoint in it, or lets go of something.
-    fn hold(&mut self) {
-        let rows = self.db.flows.values().filter(|row| row.about.parent.is_none());
-        let roots: Vec<FlowId> = rows.map(|row| row.about.id).collect();
-        if roots.is_empty() {
-            return;
-        }
-        let root = *self.rng.pick(&roots);
-        let (kind, body) = match self.rng.below(5) {
-            0 => ("pause", json!({"reason": "look"})),
-            1 => ("unpause", json!({})),
-            2 => return self.let_go(),
-            on => {
-                let plan = &self.plans[self.rng.below(3) as usize];
-                ("break_before", json!({"node": self.rng.pick(&plan.nodes), "on": on == 3}))
-            }
-        };
-        self.db.post(&root, kind, body.to_string(), self.now_ms);
-    }
-
-    /// Lets a held step go on.
-    fn let_go(&mut self) {
-        let open = self.db.interrupts.iter().filter(|(id, _)| self.db.breakpoints.contains(*id));
-        let held: Vec<(FlowId, FlowId)> = open.map(|(id, flow)| (*id, *flow)).collect();
-        if held.is_empty() {
-            return;
-        }
-        let (id, flow) = *self.rng.pick(&held);
-        let body = json!({"interrupt_id": hex(&id), "overrides": {"over": 1, "x": null}});
-        self.db.post(&flow, "resume_break", body.to_string(), self.now_ms);
-    }
-
-    /// Lets every paused tree go on.
-    fn unpause(&mut self) {
-        let is_paused = |row: &&FlowRow| row.about.parent.is_none() && row.status == "paused";
-        let paused: Vec<FlowId> = self.db.flows.values().filter(is_paused).map(|row| row.about.id).collect();
-        for flow in paused {
-            self.db.post(&flow, "unpause", "{}".into(), self.now_ms);
-        }
     }
 
     fn answer(&mut self, flow: FlowId) {

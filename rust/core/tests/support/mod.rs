@@ -5,6 +5,7 @@ pub mod blocks;
 pub mod cluster;
 pub mod database;
 pub mod fold;
+pub mod holding;
 pub mod record;
 pub mod reference;
 pub mod rig;
