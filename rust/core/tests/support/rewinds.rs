@@ -133,8 +133,6 @@ impl Tracked {
             let expected: BTreeSet<u64> = kept.chain(steps.iter().copied()).collect();
             assert_eq!(after, expected, "seed {seed}: {back:?} of {steps:?} without {followers:?}");
         }
-        // What is sent back begins anew.
-        for step in &steps {}
         self.gone.extend(followers);
         self.recount();
         true
