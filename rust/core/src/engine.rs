@@ -15,8 +15,10 @@ mod park;
 mod refuse;
 mod rejoin;
 mod release;
+mod resources;
 mod settle;
 mod sweep;
+mod waits;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -97,6 +99,8 @@ pub(crate) struct GraphEntry {
     pub number: u32,
     /// Interned task of each node.
     pub tasks: Vec<u32>,
+    /// What each node leans on, by its number in the scheduler's flow control.
+    pub resources: Vec<u32>,
 }
 
 /// Something that happened to a step, kept until its event is committed.
@@ -216,6 +220,7 @@ pub struct Engine {
     graphs: graphs::Graphs,
     tasks: FxHashMap<Arc<str>, u32>,
     known_tasks: BTreeMap<String, TaskKind>,
+    resources: resources::Resources,
     /// What tasks are sent of the state, by interned task; the others everything.
     needs: FxHashMap<u32, Needs>,
     /// Set when every task name will do, as with a host's executor.
@@ -258,6 +263,7 @@ impl Engine {
             graphs: graphs::Graphs::new(),
             tasks: FxHashMap::default(),
             known_tasks: BTreeMap::new(),
+            resources: resources::Resources::default(),
             needs: FxHashMap::default(),
             default_kind: None,
             flows: FxHashMap::default(),

@@ -208,7 +208,13 @@ impl Engine {
                 Timer::Rest(serial) => self.consider_release(serial, now_ms),
             }
         }
-        self.timers.next().map(u64::cast_signed)
+        self.scheduler.wake(now_ms);
+        self.next_due()
+    }
+
+    /// When something is due by time alone.
+    pub fn next_due(&self) -> Option<i64> {
+        [self.timers.next().map(u64::cast_signed), self.scheduler.next_wake()].into_iter().flatten().min()
     }
 
     fn due(&mut self, serial: Serial, step: u64, call: u32, now_ms: i64) {
