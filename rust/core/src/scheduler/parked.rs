@@ -29,6 +29,8 @@ pub(super) struct Parked {
     /// Queues shut by their partition's limit.
     by_partition: FxHashMap<u32, Vec<(u32, u64)>>,
     tickets: u64,
+    /// Lanes whose envoy is gone; the next look finds another.
+    headless: Vec<(usize, u32)>,
 }
 
 #[derive(Default, Debug)]
@@ -95,6 +97,7 @@ impl ReadySteps {
             self.open[queue.class] -= queue.line.len();
         }
         queue.state = Where::Parked(ticket);
+        queue.shown = None;
         Some(ticket)
     }
 
@@ -143,8 +146,7 @@ impl ReadySteps {
         let Some(lane) = self.parked.lanes.get_mut(&(class, resource)) else { return };
         if lane.envoy.is_some_and(|(_, envoy)| envoy == number) {
             lane.envoy = None;
-            // Found anew by the next look, as after every step that starts.
-            self.gates.set(Gate::Resource(resource), 0);
+            self.parked.headless.push((class, resource));
         }
     }
 
@@ -159,6 +161,16 @@ impl ReadySteps {
                 Gate::Partition(partition) => self.open_partition(partition, control, now_ms),
             }
         }
+    }
+
+    /// Finds new envoys where one is gone; whether there was anything to find.
+    pub(super) fn elect_missing(&mut self, control: &mut FlowControl, now_ms: i64) -> bool {
+        let mut is_any = false;
+        while let Some((class, resource)) = self.parked.headless.pop() {
+            is_any = true;
+            self.elect(class, resource, control, now_ms);
+        }
+        is_any
     }
 
     /// Something has changed in favour of the resource, or one of its steps has started.

@@ -121,6 +121,8 @@ pub(super) struct Queue {
     pub partition: u32,
     pub line: Line,
     pub state: Where,
+    /// The order under which it stands among the open ones of its key; entries with another are out of date.
+    pub shown: Option<u64>,
 }
 
 /// Where a queue stands.
@@ -212,10 +214,15 @@ impl ReadySteps {
 
     /// The first step of the class that may go now. What is found shut on the way is parked.
     pub fn head(&mut self, class: Class, control: &mut FlowControl, now_ms: i64) -> Option<Head> {
+        self.elect_missing(control, now_ms);
         loop {
             let priority = *self.turns[class.index()].first_key_value()?.0;
-            if let Some(head) = self.first_in(class, priority, control, now_ms) {
-                return Some(head);
+            let head = self.first_in(class, priority, control, now_ms);
+            if self.elect_missing(control, now_ms) {
+                continue;
+            }
+            if head.is_some() {
+                return head;
             }
             self.turns[class.index()].remove(&priority);
         }
@@ -264,33 +271,29 @@ impl ReadySteps {
         loop {
             let standing = &mut self.keys.get_mut(key)?.standings[class];
             let Reverse((order, number)) = *standing.open.peek()?;
-            let queue = self
-                .queues
-                .get_mut(number)
-                .filter(|queue| queue.key.slot == key && queue.class == class && queue.state == Where::Open);
-            let first = queue.and_then(|queue| {
-                let first = queue.line.first(|entry| self.steps.has(entry.place))?;
-                Some((first, queue.resource, queue.partition))
+            let queue = self.queues.get_mut(number).filter(|queue| {
+                queue.key.slot == key && queue.class == class && queue.shown == Some(order)
             });
-            match first {
-                Some((first, resource, partition)) if first.order == order => {
-                    match control.check(resource, partition, now_ms) {
-                        Ok(()) => return Some((order, number, self.steps.get(first.place.slot)?.ready.task)),
-                        Err(no) => {
-                            standing.open.pop();
-                            self.park(number, &no);
-                        }
-                    }
-                }
-                // Withdrawn, or an older one has come: that one has an entry of its own.
-                Some((first, ..)) => {
+            let Some(queue) = queue else {
+                standing.open.pop();
+                continue;
+            };
+            let Some(first) = queue.line.first(|entry| self.steps.has(entry.place)) else {
+                standing.open.pop();
+                continue;
+            };
+            if first.order != order {
+                // The first one was withdrawn.
+                queue.shown = Some(first.order);
+                standing.open.pop();
+                standing.open.push(Reverse((first.order, number)));
+                continue;
+            }
+            match control.check(queue.resource, queue.partition, now_ms) {
+                Ok(()) => return Some((order, number, self.steps.get(first.place.slot)?.ready.task)),
+                Err(no) => {
                     standing.open.pop();
-                    if first.order > order {
-                        standing.open.push(Reverse((first.order, number)));
-                    }
-                }
-                None => {
-                    standing.open.pop();
+                    self.park(number, &no);
                 }
             }
         }
@@ -301,6 +304,7 @@ impl ReadySteps {
         let queue = self.queues.get_mut(head.queue)?;
         let entry = queue.line.pop(|entry| self.steps.has(entry.place))?;
         let next = queue.line.first(|entry| self.steps.has(entry.place)).map(|entry| entry.order);
+        queue.shown = next;
         let (key, class) = (queue.key, queue.class);
         self.open[class] -= 1;
         let step = self.steps.remove(entry.place.slot)?;
@@ -437,7 +441,8 @@ impl ReadySteps {
         if let Some(queue) = self.by_place.get(&id) {
             return *queue;
         }
-        let queue = Queue { key, class, resource, partition, line: Line::default(), state: Where::Open };
+        let line = Line::default();
+        let queue = Queue { key, class, resource, partition, line, state: Where::Open, shown: None };
         let number = self.queues.insert(queue).slot;
         self.by_place.insert(id, number);
         control.refer(partition, true);
@@ -459,7 +464,8 @@ impl ReadySteps {
 
     /// Puts a queue among the open ones of its key, and the key into the turns.
     pub(super) fn show(&mut self, number: u32, order: u64) {
-        let Some(queue) = self.queues.get(number) else { return };
+        let Some(queue) = self.queues.get_mut(number) else { return };
+        queue.shown = Some(order);
         let Some(key) = self.keys.get_mut(queue.key.slot) else { return };
         let Standing { open, is_placed } = &mut key.standings[queue.class];
         open.push(Reverse((order, number)));
