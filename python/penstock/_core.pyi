@@ -9,7 +9,7 @@ argument of a wrong type raises `TypeError`, an integer that does not fit the co
 """
 
 from collections.abc import Sequence, Set
-from typing import ClassVar, Final, Literal, Self, TypeAlias, final
+from typing import Any, ClassVar, Final, Literal, Protocol, Self, TypeAlias, final
 
 __all__ = [
     "JOURNAL_FORMAT",
@@ -51,6 +51,8 @@ _NewFlowRow: TypeAlias = tuple[
     str | None,  # notify
     bool,  # delete_on_completion
     int,  # created_at
+    bool,  # hold
+    int | None,  # start_at
 ]
 _EventRow: TypeAlias = tuple[
     int,  # ord
@@ -88,6 +90,13 @@ _Message: TypeAlias = tuple[
     int,  # seq
     str,  # kind
     str,  # body, a JSON object
+]
+_Wanted: TypeAlias = tuple[
+    bytes,  # the flow that calls a child
+    int,  # its step
+    bytes,  # the child
+    str,  # the workflow that the child is to run
+    str | None,  # the parent's baggage, a JSON object
 ]
 _JournalLine: TypeAlias = tuple[
     int,  # ord
@@ -251,15 +260,15 @@ _StepMessage: TypeAlias = tuple[
     int,  # step
     int,  # created_at_ms of the flow
     int,  # step_created_at_ms
-    int,  # deadline_ms; 0 for never
+    int,  # budget_ms, from the attempt's start; 0 for ever
     str,  # flow_key
     str,  # node
     str,  # task
     str,  # baggage, a JSON object, or ""
-    str,  # state, a JSON object; in a partial one a null is a field that is not there
+    str,  # state, a JSON object; where fields were left out a null is a field that is not there
     str,  # changes of earlier attempts in the journal's form, or ""
     str,  # calls that are answered, a JSON list, or ""
-    bool,  # is_partial: the state lacks fields, which `fetch` asks for
+    str,  # left_out: fields that `fetch` asks for, a JSON list; "*" for too many to name, "" for none
 ]
 _GraphMessage: TypeAlias = tuple[
     int,  # WorkerCodec.GRAPH
@@ -269,7 +278,7 @@ _GraphMessage: TypeAlias = tuple[
 _StateMessage: TypeAlias = tuple[
     int,  # WorkerCodec.STATE
     int,  # dispatch
-    str,  # the whole state, a JSON object; "" when the dispatch is not current any more
+    str,  # the fields that were asked for, a JSON object; "" when the dispatch is not current any more
 ]
 _CancelMessage: TypeAlias = tuple[
     int,  # WorkerCodec.CANCEL
@@ -284,6 +293,12 @@ _Result: TypeAlias = tuple[
     int,  # ran_us, at most 2**32 - 1
     str,  # changes, a JSON object {"set", "overwrite", "del"}, or ""
     str,  # meta: goto and delays, calls or the error, a JSON object, or ""
+]
+
+_Overdue: TypeAlias = tuple[
+    int,  # worker
+    int,  # dispatch
+    str,  # why it is given up
 ]
 
 JOURNAL_FORMAT: Final[int]
@@ -307,6 +322,7 @@ class Core:
             `room`: flows it wants to own at most (2 048).
             `time_budget_ms`: longest attempt where neither flow nor node says otherwise (120 000).
             `release_after_ms`: a flow that waits longer is given back to the database (5 000).
+            `max_steps`: steps that one flow may create (1 000 000).
             `max_event_bytes`: longest input, and longest body of an event (16 MiB).
             `snapshot_bytes`: journal after which a snapshot is worth while (256 KiB).
             `threads`: sync tasks that a worker runs at a time (1).
@@ -317,6 +333,9 @@ class Core:
     """
 
     def __new__(cls, replica: int, shard: int, options: dict[str, int]) -> Self: ...
+    def configure(self, *, room: int | None = None, time_budget_ms: int | None = None) -> None:
+        """Change how many flows it holds, and the time budget of flows that have none of their own."""
+
     def add_graph(self, definition: bytes) -> bytes:
         """Learn a graph and return its id; one that is known is only looked up.
 
@@ -360,11 +379,13 @@ class Core:
     def create(self, flows: Sequence[_NewFlowRow], *, watch_creation: bool, watch_stop: bool) -> None:
         """Take new flows, all or none. Their rows are one unit of the next batch.
 
-        With room they are owned from their first commit on; else they are left to whoever claims them.
+        With room they are owned from their first commit on; else, and when they do not start yet, they are left to
+        whoever claims them.
 
         Args:
             flows: (flow_id, workflow, graph_id, input, priority, fairness_key, fairness_weight, time_budget_ms,
-                thread_id, turn, tags, baggage, trace_parent, notify, delete_on_completion, created_at) of each.
+                thread_id, turn, tags, baggage, trace_parent, notify, delete_on_completion, created_at, hold, start_at)
+                of each.
             watch_creation: Name them in `Report.created` when they are safe.
             watch_stop: Name them in `Report.stopped` or `Report.rests` when they come to rest.
 
@@ -400,6 +421,21 @@ class Core:
             (flow_id, reason) of those that cannot be replayed; they are not taken in.
         """
 
+    def ask_for_graphs(self) -> None:
+        """Have children of unknown workflows wait until `found_graph` tells their graph, instead of failing."""
+
+    def take_wanted(self) -> list[_Wanted]:
+        """Give the children whose graphs are asked for since the last call: (parent, step, child, workflow, baggage)."""
+
+    def found_graph(
+        self, wanted: _Wanted, graph_id: bytes | None, failure: tuple[str, str] | None, now_ms: int
+    ) -> bool:
+        """Create a child that waited for its graph, or have its call fail with a code and a message.
+
+        Returns:
+            False when nobody here waits for it any more; whoever owns the parent asks again.
+        """
+
     def deliver(self, flow_id: bytes, seen: int, messages: list[_Message], now_ms: int) -> bool:
         """Handle messages to a flow; those that were handled before are passed over.
 
@@ -411,6 +447,20 @@ class Core:
 
         Returns:
             False when the flow is not here, or has to be loaded again first.
+        """
+
+    def wanted_histories(self) -> list[bytes]:
+        """Flows of which some mail waits until `tell_history` has brought their whole journal."""
+
+    def tell_history(self, row: tuple[Any, ...], now_ms: int) -> None:
+        """Take a flow's whole journal and handle the mail that waits for it.
+
+        Args:
+            row: The store's `LoadRow`, loaded complete.
+            now_ms: Now.
+
+        Raises:
+            CorruptJournal: A row is no event of this version.
         """
 
     def worker_ready(self, worker: int) -> None:
@@ -448,8 +498,23 @@ class Core:
     def outgoing(self) -> list[tuple[int, bytes]]:
         """Return what `frames` would send without handing out steps: answers to `WorkerCodec.fetch`, cancels."""
 
-    def tick(self, now_ms: int) -> int | None:
-        """Fire the timers that are due and return the instant of the next one; None when there is none."""
+    def tick(self, now_ms: int) -> list[_Overdue]:
+        """Fire the timers that are due. Time budgets go by a clock that nobody sets, not by `now_ms`.
+
+        Returns:
+            The attempts that did not end in time after they were told to. End their worker and say so with `worker_gone`, or
+            put another thread in the place of each and say so with `give_up`; until then they come again.
+        """
+
+    def next_due(self) -> tuple[int | None, int | None]:
+        """Say what is due next, after `frames`, which may bring it nearer.
+
+        Returns:
+            The instant of the next timer, and the milliseconds until a time budget may be over; None for none.
+        """
+
+    def give_up(self, worker: int, dispatch: int, now_ms: int) -> None:
+        """Fail an attempt that does not end; its place in the worker is free."""
 
     def take_batch(self) -> Batch | None:
         """Take what waits to be written, up to the limits of one batch; None when nothing does.
@@ -599,7 +664,7 @@ class Batch:
 
     @property
     def outbox(self) -> list[_OutboxRow]:
-        """Rows of `outbox` to insert: `OUTBOX_COLUMNS`. Always empty: this version publishes nothing."""
+        """Rows of `outbox` to insert: `OUTBOX_COLUMNS`."""
 
     def arrays(self) -> tuple[int, list[bytes], tuple[bytes, int] | None]:
         """The batch as arrays in PostgreSQL's binary format: groups that are there, columns, flow and ord of the last event.
@@ -650,6 +715,10 @@ class Report:
         """Flows whose memory and journal disagree, a defect to be logged: (flow_id, message)."""
 
     @property
+    def notices(self) -> int:
+        """How many rows the outbox was given."""
+
+    @property
     def released(self) -> int:
         """How many flows were given back to the database."""
 
@@ -662,8 +731,8 @@ class WorkerCodec:
     """
 
     STEP: ClassVar[int]
-    """Kind of (STEP, dispatch, graph_no, attempt, step, created_at_ms, step_created_at_ms, deadline_ms, flow_key,
-    node, task, baggage, state, changes, calls, is_partial)."""
+    """Kind of (STEP, dispatch, graph_no, attempt, step, created_at_ms, step_created_at_ms, budget_ms, flow_key,
+    node, task, baggage, state, changes, calls, left_out)."""
 
     GRAPH: ClassVar[int]
     """Kind of (GRAPH, graph_no, reducers), which comes before the first step of that graph."""
@@ -711,8 +780,8 @@ class WorkerCodec:
         """
 
     @staticmethod
-    def fetch(dispatch: int) -> bytes:
-        """Write the frame that asks for the whole state of a step."""
+    def fetch(dispatch: int, names: str) -> bytes:
+        """Write the frame that asks for fields of a step's state: a JSON list of names, or "" for all."""
 
     @staticmethod
     def hello(about: str) -> bytes:
@@ -758,6 +827,62 @@ def graph_mermaid(definition: bytes, direction: str) -> str:
         Invalid: The graph breaks a rule, or there is no such direction.
     """
 
+class _Recorded(Protocol):
+    """A flow as the database has it: what it began with, and its whole journal as `read_flow` takes it."""
+
+    @property
+    def definition(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def input(self) -> str: ...
+    @property
+    def created_at(self) -> int: ...
+    @property
+    def rows(self) -> list[_JournalLine]: ...
+
+def fork_flow(
+    flow: _Recorded,
+    *,
+    step: int | None,
+    children: Sequence[tuple[int, bytes, bytes]],
+    overrides: str,
+    now_ms: int,
+) -> str:
+    """Make the first event of a fork, a snapshot.
+
+    Args:
+        flow: The origin.
+        step: The step that runs again, from its beginning.
+        children: Steps that wait for a child again: (step, the origin's child, the child of the fork).
+        overrides: JSON object of what is replaced in the step's view; null deletes.
+        now_ms: Now.
+
+    Raises:
+        NotFound: No such step.
+        Conflict: The step cannot run again while something else stands as it is.
+        Invalid: An override does not fit its field's reducer.
+    """
+
+def check_rewind(flow: _Recorded, *, body: str, now_ms: int) -> int:
+    """Refuse what the flow's owner would refuse of a `rewind` message; how many steps would run again.
+
+    Raises:
+        NotFound: No such step.
+        Conflict: The flow or the step does not allow it.
+        Invalid: An override does not fit its field's reducer.
+    """
+
+def failed_steps(flow: _Recorded) -> list[tuple[int, list[bytes]]]:
+    """Find the steps whose failure stands, with those of their children that had failed."""
+
+def continue_state(definition: str, state: str, more: str) -> str:
+    """Contribute *more* to a state, both JSON objects: what the next turn of a thread starts from.
+
+    Raises:
+        Invalid: A field does not fit its reducer.
+    """
+
 def read_flow(
     definition: str,
     *,
@@ -789,6 +914,19 @@ def read_flow(
         CorruptJournal: The rows are no journal of this graph.
         Invalid: The graph or the input cannot be read.
     """
+
+def nodes_reached(events: Sequence[tuple[str, str]]) -> list[str]:
+    """Name the nodes at which events of a journal made steps, in order, some more than once.
+
+    Args:
+        events: (event, body) of journal rows.
+
+    Raises:
+        CorruptJournal: One cannot be read.
+    """
+
+def first_events(*, hold: bool, start_at: int | None) -> list[str]:
+    """Write the bodies of the `control` events that a new flow begins with."""
 
 def new_flow_id(now_ms: int) -> bytes:
     """Make a flow's id: a UUIDv7 whose other bits are from the system's random source."""

@@ -12,21 +12,36 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack
 
 from penstock.app import App
 from penstock.engine import Engine
 from penstock.errors import EngineUnavailable
-from penstock.operations import cancel, create, find, read, replicas, resume, run_task, wait
+from penstock.operations import (
+    breakpoints,
+    cancel,
+    create,
+    find,
+    fork,
+    interrupts,
+    pause,
+    read,
+    replicas,
+    resume,
+    rewinds,
+    run_task,
+    threads,
+    signal,
+    wait,
+)
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context
 from penstock.operations.operation import Operation, Until
+from penstock.operations.start import EngineOptions
 
 if TYPE_CHECKING:
-    from penstock.host import GraphLoader, TaskExecutor
     from penstock.options import CreateOptions, Duration
-    from penstock.outcome import FlowSummary, Json, Outcome, Page, ReplicaInfo, StepInfo
+    from penstock.outcome import FlowSummary, Json, OpenInterrupt, Outcome, Page, ReplicaInfo, StepInfo
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -43,36 +58,8 @@ class AsyncEngine:
         Invalid: An argument is out of range, or the app cannot be found by workers.
     """
 
-    def __init__(
-        self,
-        app: App | str | None,
-        url: str,
-        *,
-        workers: int = 0,
-        threads: int = 1,
-        name: str | None = None,
-        lease: Duration = 15.0,
-        time_budget: Duration = timedelta(minutes=2),
-        default_priority: int = 100,
-        loader: GraphLoader | None = None,
-        executor: TaskExecutor | None = None,
-        room: int = 2_048,
-        clock: Callable[[], int] | None = None,
-    ) -> None:
-        self._engine = Engine(
-            app,
-            url,
-            workers=workers,
-            threads=threads,
-            name=name,
-            lease=lease,
-            time_budget=time_budget,
-            default_priority=default_priority,
-            loader=loader,
-            executor=executor,
-            room=room,
-            clock=clock,
-        )
+    def __init__(self, app: App | str | None, url: str, **options: Unpack[EngineOptions]) -> None:
+        self._engine = Engine(app, url, **options)
         # All read and written on the loop's thread:
         self._pool: ThreadPoolExecutor | None = None
         self._under_way = 0
@@ -150,9 +137,9 @@ class AsyncEngine:
         """As `Engine.run_task`."""
         return await self._complete(run_task.run_task(self._ready, task, state, timeout, options))
 
-    async def wait(self, key: str, *, timeout: Duration | None = None) -> Outcome:
+    async def wait(self, key: str, *, timeout: Duration | None = None, until: str | None = None) -> Outcome:
         """As `Engine.wait`."""
-        return await self._complete(wait.wait(self._ready, key, timeout))
+        return await self._complete(wait.wait(self._ready, key, timeout, until))
 
     async def poll(self, key: str, *, timeout: Duration = 0) -> Outcome:
         """As `Engine.poll`."""
@@ -189,9 +176,99 @@ class AsyncEngine:
         """As `Engine.resume`."""
         await self._complete(resume.resume(self._ready, key, answer, interrupt_id, timeout))
 
+    async def signal(
+        self, key: str, name: str, payload: Json = None, *, timeout: Duration = VERDICT_TIMEOUT_S
+    ) -> None:
+        """As `Engine.signal`."""
+        await self._complete(signal.signal(self._ready, key, name, payload, timeout))
+
+    async def interrupts(
+        self,
+        *,
+        workflow: str | None = None,
+        node: str | None = None,
+        key: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[OpenInterrupt]:
+        """As `Engine.interrupts`."""
+        return await self._call(interrupts.interrupts, self._ready, workflow, node, key, limit, cursor)
+
+    async def pause(self, key: str, reason: str = "", *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
+        """As `Engine.pause`."""
+        await self._complete(pause.pause(self._ready, key, reason, timeout))
+
+    async def unpause(self, key: str, *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
+        """As `Engine.unpause`."""
+        await self._complete(pause.unpause(self._ready, key, timeout))
+
+    async def break_before(
+        self, key: str, node: str, on: bool = True, *, timeout: Duration = VERDICT_TIMEOUT_S
+    ) -> None:
+        """As `Engine.break_before`."""
+        await self._complete(breakpoints.break_before(self._ready, key, node, on, timeout))
+
+    async def resume_break(
+        self,
+        key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """As `Engine.resume_break`."""
+        await self._complete(breakpoints.resume_break(self._ready, key, overrides, timeout))
+
     async def cancel(self, key: str, reason: str = "", *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
         """As `Engine.cancel`."""
         await self._complete(cancel.cancel(self._ready, key, reason, timeout))
+
+    async def restart(
+        self,
+        key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """As `Engine.restart`."""
+        await self._complete(rewinds.restart(self._ready, key, overrides, timeout))
+
+    async def restart_from(
+        self,
+        step_key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """As `Engine.restart_from`."""
+        await self._complete(rewinds.restart_from(self._ready, step_key, overrides, timeout))
+
+    async def retry_step(
+        self,
+        step_key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """As `Engine.retry_step`."""
+        await self._complete(rewinds.retry_step(self._ready, step_key, overrides, timeout))
+
+    async def recover(
+        self,
+        key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> int:
+        """As `Engine.recover`."""
+        return await self._complete(rewinds.recover(self._ready, key, overrides, timeout))
+
+    async def fork(self, step_key: str, overrides: Mapping[str, Json] | None = None) -> str:
+        """As `Engine.fork`."""
+        return await self._complete(fork.fork(self._ready, step_key, overrides))
+
+    async def continue_(self, thread: str, more: Mapping[str, Json] | None = None) -> str:
+        """As `Engine.continue_`."""
+        return await self._complete(threads.continue_(self._ready, thread, more))
 
     async def processes(self) -> dict[int, int]:
         """As `Engine.processes`."""

@@ -9,9 +9,10 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from penstock.conversion import Converter, converter_of
+from penstock.conversion import converter_of
 from penstock.errors import InvalidState
 from penstock.flow import Flow
+from penstock.scalars import Converter
 
 _MISSING = inspect.Parameter.empty
 
@@ -36,12 +37,7 @@ EVERYTHING = Needs(None, True)
 
 
 def needs_of(function: Callable[..., Any]) -> Needs:
-    """Say what a task needs, before it is ever called: what cannot be told from its parameters is everything.
-
-    An async task needs everything, because it cannot wait for the rest without blocking its loop.
-    """
-    if is_async(function):
-        return EVERYTHING
+    """Say what a task needs, before it is ever called: what cannot be told from its parameters is everything."""
     try:
         parameters = list(_parameters(function))
     except Exception:  # noqa: BLE001 - a signature or an annotation may not be there to be looked at yet

@@ -1,6 +1,7 @@
 """The calls of a task that park its step: answered ones return at once, the first unanswered one unwinds.
 
-A call finds its answer by its key, or else by its place among the calls without one. Coroutines that run
+A call finds its answer by its key, or else by its place among the calls without one. The place is recorded with
+the call, so that what a retry forgets moves nothing. Coroutines that run
 side by side have no common order, so in a child asyncio task a call's place is the path of tasks that leads
 to it and its place there: `@2.1:0` is the first call of the first child of the second child.
 """
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Park(BaseException):
-    """Unwinds a task that waits. Whether it waits is decided by the record, not by this."""
+    """Unwinds a task that waits. One that does not let it pass fails, since the record says that it was raised."""
 
 
 class Calls:
@@ -49,7 +50,9 @@ class Calls:
         """
         records: list[dict[str, Json]] = decode(answered) if answered else []
         self._keyed = {record["key"]: record for record in records if record.get("key") is not None}
-        self._ordered = [record for record in records if record.get("key") is None]
+        unnamed = (record for record in records if record.get("key") is None)
+        # Journals of earlier versions have no places: there the order is the place.
+        self._ordered = {record.get("at", place): record for place, record in enumerate(unnamed)}
         self._on_park = on_park
         self._counts: Counter[str] = Counter()
         self._keys: dict[str, tuple[str, str | None]] = {}
@@ -78,7 +81,8 @@ class Calls:
         record = self._answered(key, place)
         if record is not None:
             return self._answer(record, kind, target, key)
-        self._open(path, {"kind": kind, "key": key, "target": target, **details})
+        at = place if key is None else None
+        self._open(path, {"kind": kind, "key": key, "at": at, "target": target, **details})
         raise Park
 
     def adopt(self, task: Task, parent: Task | None) -> None:
@@ -87,6 +91,11 @@ class Calls:
         self._counts[f"{path}/"] += 1
         number = self._counts[f"{path}/"]
         self._paths[task] = f"{path}.{number}" if path else str(number)
+
+    @property
+    def has_parked_itself(self) -> bool:
+        """Whether the task's own code, and not an asyncio task that it made, has an unanswered call."""
+        return "" in self._parked
 
     def open_tasks(self) -> list[Task]:
         """The attempt's asyncio tasks, its main one left out, that have not ended."""
@@ -103,9 +112,7 @@ class Calls:
         return self._paths.get(task, "") if task is not None else ""
 
     def _answered(self, key: str | None, place: int) -> dict[str, Json] | None:
-        if key is not None:
-            return self._keyed.get(key)
-        return self._ordered[place] if place < len(self._ordered) else None
+        return self._keyed.get(key) if key is not None else self._ordered.get(place)
 
     def _answer(self, record: dict[str, Json], kind: str, target: str | None, key: str | None) -> Json:
         if (record["kind"], record.get("target")) != (kind, target):

@@ -1,11 +1,13 @@
 """Values of a state made into what an annotation says, and refused when they are not that.
 
 An annotation is compiled once into a converter; None stands for "anything goes". JSON's types are checked
-exactly: a bool is no int, an int may stand for a float, and nothing is parsed out of a str.
+exactly: a bool is no int, an int may stand for a float, and a str is parsed only where the annotation has no form of
+its own in JSON, as a datetime.
 """
 
 from __future__ import annotations
 
+import collections
 import collections.abc
 import dataclasses
 import enum
@@ -16,21 +18,11 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from penstock.encoding import Json
+from penstock import records
+from penstock.encoding import Json, shown
 from penstock.errors import InvalidState
+from penstock.scalars import SCALARS, Converter, mismatch
 
-Converter = Callable[[Json, str], Any]
-"""Takes a value and its path, gives what the annotation says, or raises InvalidState."""
-
-_NAMES = {
-    dict: "object",
-    list: "list",
-    str: "str",
-    bool: "bool",
-    int: "int",
-    float: "float",
-    type(None): "null",
-}
 _LISTS: dict[Any, Callable[[list[Any]], Any]] = {
     list: list,
     collections.abc.Sequence: list,
@@ -40,8 +32,10 @@ _LISTS: dict[Any, Callable[[list[Any]], Any]] = {
     set: set,
     frozenset: frozenset,
     collections.abc.Set: frozenset,
+    collections.abc.MutableSet: set,
+    collections.deque: collections.deque,
 }
-_OBJECTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+_OBJECTS = (dict, collections.OrderedDict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
 def convert(value: Json, annotation: Any, path: str) -> Any:
@@ -62,11 +56,6 @@ def converter_of(annotation: Any) -> Converter | None:
         return _compile(annotation)
 
 
-def _mismatch(value: Json, wanted: str, path: str) -> InvalidState:
-    found = _NAMES.get(type(value), type(value).__name__)
-    return InvalidState(f"the field {path!r} is declared as {wanted} and holds {found}")
-
-
 def _compile(annotation: Any) -> Converter | None:
     if annotation in (Any, object, inspect.Parameter.empty):
         return None
@@ -74,7 +63,7 @@ def _compile(annotation: Any) -> Converter | None:
         return _exact(type(None), "None")
     origin = typing.get_origin(annotation)
     if origin is not None:
-        return _compile_generic(origin, typing.get_args(annotation))
+        return _compile_generic(annotation, origin, typing.get_args(annotation))
     for alias in ("__supertype__", "__value__", "__bound__"):  # NewType, `type X = …`, TypeVar
         if hasattr(annotation, alias) and not isinstance(annotation, type):
             return converter_of(getattr(annotation, alias) or Any)
@@ -85,27 +74,34 @@ _compiled = lru_cache(maxsize=1024)(_compile)
 
 
 def _compile_class(annotation: Any) -> Converter:
-    if annotation is float:
-        return _float
     if annotation in (int, str, bool):
         return _exact(annotation, annotation.__name__)
+    if annotation in SCALARS:
+        return SCALARS[annotation]
     if annotation in _LISTS or annotation is tuple:
         return _list_of(Any, _LISTS.get(annotation, tuple), annotation.__name__)
-    if annotation in _OBJECTS or typing.is_typeddict(annotation):
-        return _exact(dict, annotation.__name__)
-    if isinstance(annotation, type):
-        if issubclass(annotation, enum.Enum):
-            return _enum(annotation)
-        if dataclasses.is_dataclass(annotation):
-            return _Dataclass(annotation)
-        if hasattr(annotation, "__struct_fields__"):
-            return _struct(annotation)
-        if hasattr(annotation, "model_validate"):
-            return _model(annotation)
-    return _unreadable(annotation)
+    if annotation in _OBJECTS:
+        return _dict_of(str, Any, annotation)
+    if annotation is getattr(typing, "LiteralString", str):
+        return _exact(str, "str")
+    return (_compile_record(annotation) if isinstance(annotation, type) else None) or _unreadable(annotation)
 
 
-def _compile_generic(origin: Any, args: tuple[Any, ...]) -> Converter | None:
+def _compile_record(kind: type) -> Converter | None:
+    if typing.is_typeddict(kind):
+        return records.typed_dict(kind, converter_of)
+    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        return records.named_tuple(kind, converter_of)
+    if issubclass(kind, enum.Enum):
+        return _enum(kind)
+    if dataclasses.is_dataclass(kind):
+        return records.Dataclass(kind, converter_of)
+    if hasattr(kind, "__struct_fields__"):
+        return records.struct(kind)
+    return records.model(kind) if hasattr(kind, "model_validate") else None
+
+
+def _compile_generic(annotation: Any, origin: Any, args: tuple[Any, ...]) -> Converter | None:
     if origin in (typing.Union, types.UnionType):
         return _union(args)
     if origin is typing.Annotated:
@@ -115,34 +111,27 @@ def _compile_generic(origin: Any, args: tuple[Any, ...]) -> Converter | None:
     if origin is typing.Literal:
         return _literal(args)
     if origin is tuple:
-        return _list_of(args[0], tuple, "tuple") if args[-1] is Ellipsis else _tuple_of(args)
+        is_open = len(args) == 2 and args[1] is Ellipsis
+        return _list_of(args[0], tuple, "tuple") if is_open else _tuple_of(args)
     if origin in _LISTS:
-        return _list_of(args[0], _LISTS[origin], origin.__name__)
+        return _list_of(args[0] if args else Any, _LISTS[origin], origin.__name__)
     if origin in _OBJECTS:
-        return _dict_of(args[1])
-    return converter_of(origin)
+        key, member = args or (str, Any)
+        return _dict_of(key, member, origin)
+    if dataclasses.is_dataclass(origin):
+        return records.Dataclass(
+            origin, converter_of, dict(zip(getattr(origin, "__parameters__", ()), args, strict=False))
+        )
+    return records.struct(annotation) if hasattr(origin, "__struct_fields__") else converter_of(origin)
 
 
 def _exact(kind: type, name: str) -> Converter:
     def check(value: Json, path: str) -> Any:
         if type(value) is not kind:
-            raise _mismatch(value, name, path)
+            raise mismatch(value, name, path)
         return value
 
     return check
-
-
-def _float(value: Json, path: str) -> float:
-    if type(value) is float:
-        return value
-    if type(value) is not int:
-        raise _mismatch(value, "float", path)
-    try:
-        return float(value)
-    except OverflowError:
-        raise InvalidState(
-            f"the field {path!r} is declared as float and holds an int beyond its range"
-        ) from None
 
 
 def _list_of(member: Any, make: Callable[[list[Any]], Any], name: str) -> Converter:
@@ -150,10 +139,19 @@ def _list_of(member: Any, make: Callable[[list[Any]], Any], name: str) -> Conver
 
     def convert_list(value: Json, path: str) -> Any:
         if type(value) is not list:
-            raise _mismatch(value, name, path)
-        if check is None:
-            return value if make is list else make(value)
-        return make([check(item, f"{path}[{place}]") for place, item in enumerate(value)])
+            raise mismatch(value, name, path)
+        items = value
+        if check is not None:
+            items = [check(item, f"{path}[{place}]") for place, item in enumerate(value)]
+        elif make is list:
+            return value
+        try:
+            return make(items)
+        except TypeError:
+            raise InvalidState(
+                f"the field {path!r} is declared as {name} and holds {shown(value)}, which has members that no {name} "
+                "can have"
+            ) from None
 
     return convert_list
 
@@ -161,28 +159,56 @@ def _list_of(member: Any, make: Callable[[list[Any]], Any], name: str) -> Conver
 def _tuple_of(members: tuple[Any, ...]) -> Converter:
     def convert_tuple(value: Json, path: str) -> Any:
         if type(value) is not list or len(value) != len(members):
-            raise _mismatch(value, f"tuple of {len(members)}", path)
+            raise mismatch(value, f"tuple of {len(members)}", path)
         pairs = enumerate(zip(value, members, strict=True))
         return tuple(convert(item, member, f"{path}[{place}]") for place, (item, member) in pairs)
 
     return convert_tuple
 
 
-def _dict_of(member: Any) -> Converter:
+def _dict_of(key: Any, member: Any, kind: Any) -> Converter:
     check = converter_of(member)
+    check_key = _key_of(key)
+    make = kind if kind is collections.OrderedDict else None
 
     def convert_dict(value: Json, path: str) -> Any:
         if type(value) is not dict:
-            raise _mismatch(value, "dict", path)
-        return value if check is None else {key: check(item, f"{path}.{key}") for key, item in value.items()}
+            raise mismatch(value, kind.__name__, path)
+        found = value
+        if check is not None:
+            found = {name: check(item, f"{path}.{name}") for name, item in value.items()}
+        if check_key is not None:
+            found = {check_key(name, f"{path}.{name}"): item for name, item in found.items()}
+        return found if make is None else make(found)
 
     return convert_dict
+
+
+def _key_of(annotation: Any) -> Converter | None:
+    """Compile what a key is made into; JSON knows str only, and writes an int as one."""
+    if annotation is str or converter_of(annotation) is None:
+        return None
+    if annotation is not int:
+        return converter_of(annotation)
+
+    def number(text: Json, path: str) -> int:
+        try:
+            found = int(text)
+        except ValueError:
+            found = None
+        if found is None or str(found) != text:
+            raise InvalidState(f"the key {path!r} is declared as int and is {shown(text)}")
+        return found
+
+    return number
 
 
 def _union(options: tuple[Any, ...]) -> Converter | None:
     checks = [(option, converter_of(option)) for option in options]
     if any(check is None for _, check in checks):
         return None
+    if len(checks) == 2 and type(None) in options:
+        return _optional(next(check for option, check in checks if option is not type(None)))
     scalars = {option for option in options if option in (int, float, str, bool, type(None))}
     names = " | ".join(_name(option) for option in options)
 
@@ -194,18 +220,28 @@ def _union(options: tuple[Any, ...]) -> Converter | None:
                 return check(value, path)  # type: ignore[misc]  # none is None, as seen above
             except InvalidState:
                 continue
-        raise _mismatch(value, names, path)
+        raise mismatch(value, names, path)
 
     return convert_union
+
+
+def _optional(check: Converter | None) -> Converter:
+    assert check is not None
+
+    def convert_optional(value: Json, path: str) -> Any:
+        return None if value is None else check(value, path)
+
+    return convert_optional
 
 
 def _literal(choices: tuple[Any, ...]) -> Converter:
     def check(value: Json, path: str) -> Any:
         for choice in choices:
-            if type(choice) is type(value) and choice == value:
-                return value
+            plain = choice.value if isinstance(choice, enum.Enum) else choice
+            if type(plain) is type(value) and plain == value:
+                return choice
         allowed = ", ".join(map(repr, choices))
-        raise InvalidState(f"the field {path!r} is one of {allowed} and holds {value!r:.100}")
+        raise InvalidState(f"the field {path!r} is one of {allowed} and holds {shown(value)}")
 
     return check
 
@@ -213,69 +249,15 @@ def _literal(choices: tuple[Any, ...]) -> Converter:
 def _enum(kind: type[enum.Enum]) -> Converter:
     def check(value: Json, path: str) -> Any:
         try:
-            return kind(value)
-        except ValueError:
+            found = kind(tuple(value) if type(value) is list else value)
+        except (ValueError, TypeError):
+            found = None
+        if found is None or (type(value) is bool) != (type(found.value) is bool):
+            members = ", ".join(shown(member.value) for member in kind)
             raise InvalidState(
-                f"the field {path!r} holds {value!r:.100}, which no {kind.__name__} is"
-            ) from None
-
-    return check
-
-
-class _Dataclass:
-    """Makes instances of one dataclass; its fields are compiled at the first, since types may be recursive."""
-
-    def __init__(self, kind: type) -> None:
-        self._kind = kind
-        self._checks: list[tuple[str, Converter | None, bool]] | None = None
-
-    def __call__(self, value: Json, path: str) -> Any:
-        if type(value) is not dict:
-            raise _mismatch(value, self._kind.__name__, path)
-        found: dict[str, Any] = {}
-        for name, check, has_default in self._compiled():
-            if name in value:
-                found[name] = value[name] if check is None else check(value[name], f"{path}.{name}")
-            elif not has_default:
-                raise InvalidState(
-                    f"the field {path!r} is declared as {self._kind.__name__} and lacks {name!r}"
-                )
-        return self._kind(**found)
-
-    def _compiled(self) -> list[tuple[str, Converter | None, bool]]:
-        if self._checks is None:
-            hints = typing.get_type_hints(self._kind)
-            missing = dataclasses.MISSING
-            self._checks = [
-                (
-                    f.name,
-                    converter_of(hints[f.name]),
-                    f.default is not missing or f.default_factory is not missing,
-                )
-                for f in dataclasses.fields(self._kind)
-                if f.init
-            ]
-        return self._checks
-
-
-def _struct(kind: type) -> Converter:
-    import msgspec
-
-    def check(value: Json, path: str) -> Any:
-        try:
-            return msgspec.convert(value, kind)
-        except msgspec.ValidationError as error:
-            raise InvalidState(f"the field {path!r} is no {kind.__name__}: {error}") from error
-
-    return check
-
-
-def _model(kind: Any) -> Converter:
-    def check(value: Json, path: str) -> Any:
-        try:
-            return kind.model_validate(value)
-        except ValueError as error:
-            raise InvalidState(f"the field {path!r} is no {kind.__name__}: {error}") from error
+                f"the field {path!r} holds {shown(value)}, which no {kind.__name__} is; it has {members:.200}"
+            )
+        return found
 
     return check
 

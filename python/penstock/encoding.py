@@ -7,8 +7,12 @@ and the models of msgspec and pydantic are turned into objects on the way.
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from penstock.errors import InvalidState
 
@@ -17,6 +21,7 @@ Json = Any
 
 # The interpreter converts no longer texts unless told so, and the setting is the host's.
 _INTERPRETER_DIGITS = 4300
+_LONGEST_SHOWN = 100
 
 _HINTS = {
     "datetime": "write value.isoformat()",
@@ -73,7 +78,7 @@ def plain(value: object) -> Json:
         InvalidState: The value is neither.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {field.name: _member(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if hasattr(value, "__struct_fields__"):
         import msgspec
 
@@ -83,6 +88,39 @@ def plain(value: object) -> Json:
     kind = type(value).__name__
     hint = _HINTS.get(kind) or _hint_of(value)
     raise InvalidState(f"JSON has no form for a {kind}; {hint}")
+
+
+def _member(value: Any) -> Json:
+    """Turn a dataclass's value into what it can be read from again."""
+    if isinstance(value, (list, tuple)):
+        return [_member(item) for item in value]
+    if isinstance(value, dict):
+        return {_member(key): _member(item) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return [_member(item) for item in _ordered(value)]
+    if isinstance(value, enum.Enum):
+        return _member(value.value)
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    return str(value) if isinstance(value, (UUID, Decimal)) else value
+
+
+def _ordered(members: set[Any] | frozenset[Any]) -> list[Any]:
+    try:
+        return sorted(members)
+    except TypeError:
+        return list(members)
+
+
+def shown(value: Json) -> str:
+    """Give a value for a message: its JSON, not too much of it."""
+    try:
+        text = encode(value, "the value")
+    except InvalidState:
+        text = type(value).__name__
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…"
 
 
 def _hint_of(value: object) -> str:

@@ -6,21 +6,18 @@ Everything an engine does is in `runtime` (its machinery) and `operations` (its 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from datetime import timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from penstock.app import App
 from penstock.errors import EngineUnavailable
 from penstock.operations.context import Context
 from penstock.operations.facade import Operations
-from penstock.operations.start import Settings, begin
+from penstock.operations.start import EngineOptions, Settings, begin
 from penstock.operations.wait import seconds
 from penstock.runtime.replica import switch_interval
 from penstock.workers.main_import import stop_if_importing
 
 if TYPE_CHECKING:
-    from penstock.host import GraphLoader, TaskExecutor
     from penstock.options import Duration
     from penstock.runtime.replica import Replica
 
@@ -35,53 +32,15 @@ class Engine(Operations):
     Args:
         app: An `App`, or its address as `"module:attribute"`.
         url: A SQLAlchemy URL: `sqlite:///flows.db`; `sqlite://` is a database that goes with the engine.
-        workers: Worker processes; 0 runs tasks on threads of this process, for tests and notebooks.
-        threads: Sync tasks that a worker runs at a time.
-        name: A label. Where engines share a database, one that is started again under its name need not wait for
-            the lease of its predecessor to take over its flows.
-        lease: How long a replica that is not heard of keeps its flows.
-        time_budget: Longest attempt of a step, unless flow or node says otherwise.
-        default_priority: Of flows that name none; lower runs first.
-        loader: Finds graphs that the app does not hold.
-        executor: Runs the tasks in this process instead of the app's functions in workers.
-        room: Flows held in memory at most; what is beyond waits in the database.
-        clock: The time in milliseconds since 1970, for tests; default is the database's.
+        **options: See `EngineOptions`.
 
     Raises:
         Invalid: An argument is out of range, or the app cannot be found by workers.
     """
 
-    def __init__(
-        self,
-        app: App | str | None,
-        url: str,
-        *,
-        workers: int = 0,
-        threads: int = 1,
-        name: str | None = None,
-        lease: Duration = 15.0,
-        time_budget: Duration = timedelta(minutes=2),
-        default_priority: int = 100,
-        loader: GraphLoader | None = None,
-        executor: TaskExecutor | None = None,
-        room: int = 2_048,
-        clock: Callable[[], int] | None = None,
-    ) -> None:
+    def __init__(self, app: App | str | None, url: str, **options: Unpack[EngineOptions]) -> None:
         stop_if_importing(app)
-        self._settings = Settings.check(
-            app=app,
-            url=url,
-            workers=workers,
-            threads=threads,
-            name=name,
-            lease=lease,
-            time_budget=time_budget,
-            default_priority=default_priority,
-            loader=loader,
-            executor=executor,
-            room=room,
-            clock=clock,
-        )
+        self._settings = Settings.read(app, url, options)
         self._lifecycle = threading.Lock()
         # Guarded by _lifecycle for writing; operations read them once.
         self._replica: Replica | None = None

@@ -4,8 +4,8 @@ A field is one of three: as the step found it, contributed to (reduced fields), 
 step. Within a step a later change of a field replaces the earlier one, whatever attempt made it; reducers
 are applied by the engine when the step has finished, and here only for reading.
 
-The engine sends a task what it is seen to need. Where something was left out, the first look at a field that is not
-here, or at all of them, fetches the whole state, once.
+The engine sends a task what it is seen to need, and says what it left out. The first look at such a field fetches it, and
+the first look at all of them fetches the whole state.
 """
 
 from __future__ import annotations
@@ -20,20 +20,23 @@ CONTRIBUTED: Final = "set"
 OVERWRITTEN: Final = "overwrite"
 DELETED: Final = "del"
 
+TOO_MANY: Final = "*"
+
 _ABSENT: Final = object()
 
 
 class Fields:
     """The fields of one attempt."""
 
-    __slots__ = ("_base", "_changes", "_earlier", "_fetch", "_reducers", "_seen", "_state")
+    __slots__ = ("_base", "_changes", "_earlier", "_fetch", "_left_out", "_reducers", "_seen", "_state")
 
     def __init__(
         self,
         state: str,
         reducers: Mapping[str, str],
         earlier: str = "",
-        fetch: Callable[[], str] | None = None,
+        fetch: Callable[[str], str] | None = None,
+        left_out: str = TOO_MANY,
     ) -> None:
         """Make the fields of an attempt.
 
@@ -41,10 +44,13 @@ class Fields:
             state: What the step sees, a JSON object, without its own changes.
             reducers: Field to reducer name, of the fields that have one.
             earlier: Changes of earlier attempts in the journal's form, or empty.
-            fetch: Gives the whole state when `state` is a part of it, in which a null is a field known to be absent.
+            fetch: Gives the rest when `state` is a part, in which a null is a field known to be absent: the fields of
+                a JSON list of names, or all.
+            left_out: The fields that `state` lacks, a JSON list; `*` when they are too many to name.
         """
         self._state = state
         self._fetch = fetch
+        self._left_out = left_out
         self._reducers = reducers
         self._base: dict[str, Json] | None = None
         self._earlier = _earlier_changes(earlier) if earlier else {}
@@ -74,7 +80,8 @@ class Fields:
     def write(self, field: str, value: Json) -> None:
         """Contribute to a reduced field, set any other; None deletes, or contributes nothing."""
         _check_name(field)
-        if value is not None:
+        is_withdrawn = value is None and field in self._earlier and self.is_reduced(field)
+        if value is not None or is_withdrawn:
             self._change(field, CONTRIBUTED, encode(value, f"the field {field!r}"))
         elif self.is_reduced(field):
             self._changes.pop(field, None)
@@ -123,6 +130,8 @@ class Fields:
         return "{" + ",".join(_member(kind, items) for kind, items in parts.items()) + "}"
 
     def __contains__(self, field: object) -> bool:
+        if self._is_known_to_be_left_out(field):
+            return True
         try:
             self.read(field)  # type: ignore[arg-type]  # any object may be looked for
         except KeyError:
@@ -139,9 +148,9 @@ class Fields:
             KeyError: The state has no such field.
         """
         base = self._sent()
-        if field not in base:
-            base = self._whole()
-        value = base[field]
+        if field not in base and self._fetch is not None and self._may_be_left_out(field):
+            base[field] = decode(self._fetch(encode([field], "a field's name"))).get(field)
+        value = base.get(field)
         if value is None:
             raise KeyError(field)
         return value
@@ -151,11 +160,21 @@ class Fields:
             self._base = decode(self._state) if self._state else {}
         return self._base
 
+    def _may_be_left_out(self, field: str) -> bool:
+        return self._left_out == TOO_MANY or field in decode(self._left_out)
+
+    def _is_known_to_be_left_out(self, field: object) -> bool:
+        """Whether the field is there, unchanged, and has not been fetched."""
+        if self._fetch is None or self._left_out == TOO_MANY or not isinstance(field, str):
+            return False
+        is_touched = field in self._changes or field in self._earlier or field in self._sent()
+        return not is_touched and field in decode(self._left_out)
+
     def _whole(self) -> dict[str, Json]:
         """Give the state as the step found it, all of it; what was read before stays the same object."""
         sent, fetch = self._sent(), self._fetch
         if fetch is not None:
-            fetched = decode(fetch())
+            fetched = decode(fetch(""))
             self._base = fetched | {field: value for field, value in sent.items() if field in fetched}
             self._fetch = None
         assert self._base is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
@@ -10,6 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar, overload
 
 from penstock.calls import Calls
+from penstock.clock import wall_clock_ms
 from penstock.encoding import Json, decode
 from penstock.errors import Invalid, InvalidState
 from penstock.fields import Fields
@@ -30,7 +30,7 @@ class Attempt(NamedTuple):
     step: int
     created_at_ms: int
     step_created_at_ms: int
-    deadline_ms: int
+    budget_ms: int
     flow_key: str
     node: str
     task: str
@@ -38,7 +38,7 @@ class Attempt(NamedTuple):
     state: str
     changes: str
     calls: str
-    is_partial: bool = False
+    left_out: str = ""
 
 
 class Signals:
@@ -62,26 +62,40 @@ class Flow(MutableMapping[str, Any]):
     Only a worker makes these; a task has one parameter annotated `Flow`, or calls `current_flow`.
     """
 
-    __slots__ = ("_attempt", "_calls", "_cancelled", "_ended", "_fields", "_parked_changes", "_signals")
+    __slots__ = (
+        "_attempt",
+        "_calls",
+        "_cancelled",
+        "_ended",
+        "_fields",
+        "_now",
+        "_parked_changes",
+        "_signals",
+        "_started_ms",
+    )
 
     def __init__(
         self,
         attempt: Attempt,
         reducers: Mapping[str, str],
-        fetch: Callable[[int], str] | None = None,
+        fetch: Callable[[int, str], str] | None = None,
+        now: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """Make the carrier of an attempt whose graph has these reducers (field to name).
 
-        `fetch` gives the whole state of an attempt that was sent a part of it, by its dispatch.
+        `fetch` gives fields of an attempt that was sent a part of its state, by its dispatch and their names; `now` is
+        the clock, in milliseconds.
         """
-        rest = partial(fetch, attempt.dispatch) if fetch is not None and attempt.is_partial else None
+        rest = partial(fetch, attempt.dispatch) if fetch is not None and attempt.left_out else None
         self._attempt = attempt
-        self._fields = Fields(attempt.state, reducers, attempt.changes, rest)
+        self._fields = Fields(attempt.state, reducers, attempt.changes, rest, attempt.left_out)
+        self._now = now
         self._calls: Calls | None = None
         self._signals = Signals()
         self._parked_changes = ""
         self._cancelled = False
         self._ended = False
+        self._started_ms = 0
 
     # -- state --
 
@@ -185,7 +199,7 @@ class Flow(MutableMapping[str, Any]):
         self._check_open()
         wait_ms = _wait_ms(milliseconds(initial, "initial"), multiplier, self.attempt, max_interval)
         horizon_ms = 0 if give_up_after is None else milliseconds(give_up_after, "give_up_after")
-        elapsed_ms = time.time() * 1000 - self._attempt.step_created_at_ms
+        elapsed_ms = self._now() - self._attempt.step_created_at_ms
         if horizon_ms > 0 and elapsed_ms + wait_ms >= horizon_ms:
             return False
         self._signals.retry_ms = wait_ms
@@ -278,20 +292,27 @@ class Flow(MutableMapping[str, Any]):
 
     @property
     def now(self) -> datetime:
-        """The time by this machine's clock, aware."""
-        return datetime.now(UTC)
+        """The time by this machine's clock, or by the one that a test has set; aware."""
+        return _instant(self._now())
 
     @property
     def deadline(self) -> datetime | None:
-        """When this attempt's time budget ends; None without one."""
-        return _instant(self._attempt.deadline_ms) if self._attempt.deadline_ms else None
+        """When this attempt's time budget ends, counted from its start; None without one."""
+        budget_ms = self._attempt.budget_ms
+        return _instant(self._started_ms + budget_ms) if budget_ms and self._started_ms else None
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether the result of this attempt is no longer wanted. A long sync task looks now and then."""
+        """Whether the result of this attempt is no longer wanted, or its time is up.
+
+        A long sync task looks now and then, and returns; what it returns counts for nothing.
+        """
         return self._cancelled
 
     # -- for the worker --
+
+    def _begin(self) -> None:
+        self._started_ms = self._now()
 
     def _open_calls(self) -> Calls:
         if self._calls is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias, TypedDict
@@ -96,6 +96,18 @@ def check_text(value: object, what: str, max_bytes: int) -> None:
         raise Invalid(f"{what} is {size} bytes long: at most {max_bytes} fit, use a hash of it")
 
 
+def check_names(
+    refusal: str, given: Iterable[str], known: Iterable[str], error: type[Exception] = Invalid
+) -> None:
+    """Refuse a keyword that does not exist; the message names the nearest one."""
+    names = list(known)
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+            raise error(f"{refusal} {name!r}: {hint}")
+
+
 def _check_flag(value: object, what: str) -> None:
     if not isinstance(value, bool):
         raise Invalid(f"{what} is {value!r}: give True or False")
@@ -115,6 +127,7 @@ class CreateOptions(TypedDict, total=False):
     delete_on_completion: bool
     notify_on_stop: str | None
     tags: Mapping[str, str]
+    business_key: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +143,11 @@ class FlowOptions:
         thread: Key of any flow of the thread to join, as its next turn.
         start_at: When the first step may start.
         idempotency_key: Creating again with the same key and input gives the same flow; at most 255 bytes.
-        delete_on_completion: Whether the flow goes when it has ended; its outcome stays readable for a minute.
+        delete_on_completion: Whether the flow goes when it has completed; its outcome stays readable for a minute.
         notify_on_stop: An address, handed to the host's callback when the flow stops; at most 1 024 bytes.
         tags: Names to values, for `list`; each at most 255 bytes.
+        business_key: What the flow is about, such as an order's number: of each workflow only one flow that has not
+            finished may have it; at most 255 bytes.
         hold: Whether the flow is created paused.
 
     Raises:
@@ -150,6 +165,7 @@ class FlowOptions:
     delete_on_completion: bool = False
     notify_on_stop: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    business_key: str | None = None
     hold: bool = False
 
     @classmethod
@@ -159,12 +175,7 @@ class FlowOptions:
         Raises:
             Invalid: An option is unknown (the message names the nearest one) or has a bad value.
         """
-        known = [option.name for option in fields(cls)]
-        for name in options:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-                raise Invalid(f"unknown option {name!r}: {hint}")
+        check_names("unknown option", options, [option.name for option in fields(cls)])
         return cls(**options)
 
     def __post_init__(self) -> None:
@@ -194,6 +205,10 @@ class FlowOptions:
             check_text(self.idempotency_key, "idempotency_key", MAX_KEY_BYTES)
             if not self.idempotency_key:
                 raise Invalid("idempotency_key is empty: leave it out, or give what identifies the request")
+        if self.business_key is not None:
+            check_text(self.business_key, "business_key", MAX_KEY_BYTES)
+            if not self.business_key:
+                raise Invalid("business_key is empty: leave it out, or give what the flow is about")
         if self.notify_on_stop is not None:
             check_text(self.notify_on_stop, "notify_on_stop", MAX_ADDRESS_BYTES)
         if not isinstance(self.tags, Mapping):

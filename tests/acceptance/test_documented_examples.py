@@ -41,3 +41,28 @@ def test_the_quickstart_charges_an_order(tmp_path: Path) -> None:
     script = tmp_path / "host.py"
     script.write_text(host, encoding="utf-8")
     assert re.fullmatch(r"completed \S+/\d+: 7\n", run_script(script))
+
+
+def test_the_workflows_of_the_howto_on_testing_are_tested_as_it_says(tmp_path: Path) -> None:
+    workflow, *tests = blocks_of("docs/howto/test-your-workflows.md")
+    (tmp_path / "reminders.py").write_text(workflow, encoding="utf-8")
+    (tmp_path / "test_reminders.py").write_text("\n".join(tests), encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\npenstock_app = reminders:app\npythonpath = .\n")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "penstock.testing.pytest_plugin",
+            "-p",
+            "no:cacheprovider",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert "6 passed" in done.stdout, done.stdout + done.stderr

@@ -34,7 +34,7 @@ class CoreDriver:
         flow_id, graph_id = new_flow_id(NOW), self.graphs[workflow]
         band, place = (100, "", 1.0), (60_000, flow_id, 1)
         about = ('{"team":"a"}', '{"user":"b"}', None, None, False)
-        return (flow_id, workflow, graph_id, json.dumps(fields), *band, *place, *about, NOW)
+        return (flow_id, workflow, graph_id, json.dumps(fields), *band, *place, *about, NOW, False, None)
 
     def claimed_row(
         self,
@@ -47,7 +47,7 @@ class CoreDriver:
         """What `Core.load` takes: a flow that had an owner before."""
         flow_id, _, graph_id, state, *_ = self.new_row(workflow)
         tree = (workflow, parent or flow_id, parent, None if parent is None else 1, "running")
-        about = (state, None, None, NOW, None, False)
+        about = (state, None, None, NOW, None, None, False)
         return (flow_id, 2, crashes, 0, graph_id, *tree, 100, "", 1.0, None, *about, list(journal))
 
     def create(self, workflow: str, **fields: Any) -> bytes:

@@ -28,8 +28,8 @@ def buffer_of(driver: CoreDriver) -> bytes:
     return data
 
 
-def fetch(driver: CoreDriver, dispatch: int, worker: int = WORKER) -> tuple[Any, ...]:
-    driver.core.receive(worker, WorkerCodec.fetch(dispatch), NOW)
+def fetch(driver: CoreDriver, dispatch: int, worker: int = WORKER, names: str = "") -> tuple[Any, ...]:
+    driver.core.receive(worker, WorkerCodec.fetch(dispatch, names), NOW)
     ((to, data),) = driver.core.outgoing()
     assert to == worker
     (message,) = WorkerCodec().feed(data)
@@ -44,7 +44,7 @@ def test_a_big_field_that_is_not_named_does_not_travel(fields: list[str], takes_
     data = buffer_of(driver)
     assert len(data) < 1_000
     _, step = WorkerCodec().feed(data)
-    assert (json.loads(step[12]), step[15]) == ({"n": 1}, True)
+    assert (json.loads(step[12]), step[15]) == ({"n": 1}, '["big"]')
 
     assert json.loads(fetch(driver, step[1])[2]) == {"n": 1, "big": BIG}
 
@@ -58,7 +58,7 @@ def test_what_is_whole_is_sent_as_it_is(fields: list[str] | None, takes_flow: bo
     driver.create("one", n=1, big=BIG)
     driver.commit()
     _, step = WorkerCodec().feed(buffer_of(driver))
-    assert (json.loads(step[12]), step[15]) == ({"n": 1, "big": BIG}, False)
+    assert (json.loads(step[12]), step[15]) == ({"n": 1, "big": BIG}, "")
 
 
 def test_a_task_that_nobody_has_described_needs_everything() -> None:
@@ -73,7 +73,7 @@ def test_a_named_field_that_is_not_there_is_null() -> None:
     driver.create("one", n=1, other=2)
     driver.commit()
     (step,) = driver.steps()
-    assert (json.loads(step[12]), step[15]) == ({"n": 1, "factor": None}, True)
+    assert (json.loads(step[12]), step[15]) == ({"n": 1, "factor": None}, '["other"]')
 
 
 def test_branches_of_a_for_each_are_sent_their_element_without_the_array() -> None:
@@ -84,10 +84,18 @@ def test_branches_of_a_for_each_are_sent_their_element_without_the_array() -> No
     driver.answer(source[1], WorkerCodec.DONE)
     driver.commit()
     (step,) = driver.steps()
-    assert (json.loads(step[12]), step[15]) == ({"item": 0, "item_index": 0}, True)
+    assert (json.loads(step[12]), step[15]) == ({"item": 0, "item_index": 0}, '["item_count","items"]')
 
     whole = json.loads(fetch(driver, step[1])[2])
     assert whole == {"item": 0, "item_index": 0, "item_count": 20_000, "items": [*range(20_000)]}
+
+
+def test_fields_are_fetched_by_name() -> None:
+    driver = driver_of([], False)
+    driver.create("one", n=1, big=BIG, other=2)
+    driver.commit()
+    (step,) = driver.steps()
+    assert json.loads(fetch(driver, step[1], names='["other","nowhere","n"]')[2]) == {"other": 2, "n": 1}
 
 
 def test_a_dispatch_that_is_not_current_has_no_state() -> None:
@@ -106,7 +114,7 @@ def test_a_step_whose_worker_died_while_it_fetched_runs_again() -> None:
     driver.create("one", big=BIG)
     driver.commit()
     (first,) = driver.steps()
-    driver.core.receive(WORKER, WorkerCodec.fetch(first[1]), NOW)
+    driver.core.receive(WORKER, WorkerCodec.fetch(first[1], ""), NOW)
     driver.core.worker_gone(WORKER, "killed", NOW)
     driver.commit()
     assert driver.core.outgoing() == []

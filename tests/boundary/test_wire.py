@@ -18,7 +18,7 @@ def stream() -> bytes:
         frames.graph(3, {"log": "append"})
         + frames.steps(
             Step(1, "a", {"x": "ö\x00"}),
-            Step(2**64 - 1, "b", calls=[], changes="{}", attempt=4, is_partial=True),
+            Step(2**64 - 1, "b", calls=[], changes="{}", attempt=4, left_out="*"),
         )
         + frames.state(8, {"y": 1})
         + frames.state(9, None)
@@ -34,7 +34,7 @@ def test_every_frame_becomes_a_tuple() -> None:
     assert first[9:12] == ("node", "a", "")
     assert json.loads(first[12]) == {"x": "ö\x00"}
     assert (second[1], second[3], second[13], second[14]) == (2**64 - 1, 4, "{}", "[]")
-    assert (first[15], second[15]) == (False, True)
+    assert (first[15], second[15]) == ("", "*")
     assert state == (WorkerCodec.STATE, 8, '{"y": 1}')
     assert void == (WorkerCodec.STATE, 9, "")
     assert cancel == (WorkerCodec.CANCEL, 9)
@@ -68,8 +68,9 @@ def test_a_hello_is_a_frame_of_its_own() -> None:
 
 def test_a_fetch_is_a_frame_of_its_own() -> None:
     reader = ResultReader()
-    assert reader.feed(WorkerCodec.fetch(7) + WorkerCodec.results([(7, 0, 1, "", "")]))
-    assert reader.fetches == [7]
+    assert reader.feed(WorkerCodec.fetch(7, '["ö"]') + WorkerCodec.results([(7, 0, 1, "", "")]))
+    assert reader.feed(WorkerCodec.fetch(8, "")) == []
+    assert (reader.fetches, reader.names) == ([7, 8], [["ö"], None])
 
 
 @pytest.mark.parametrize(

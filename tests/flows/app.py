@@ -37,6 +37,12 @@ async def look_async(flow: Flow, item: int) -> dict[str, int]:
 
 
 @app.task
+async def add_async(flow: Flow, item: int, factor: int = 1) -> dict[str, int]:
+    """Look for what is not there, which costs nothing."""
+    return {"total": item * factor + flow.get("more", int, 0)}
+
+
+@app.task
 def pass_on(item: int) -> dict[str, int]:
     return {"passed": item}
 
@@ -44,6 +50,13 @@ def pass_on(item: int) -> dict[str, int]:
 @app.task
 def add_passed(passed: int) -> dict[str, int]:
     return {"total": passed}
+
+
+@app.task
+def count(flow: Flow, i: int, n: int) -> dict[str, int]:
+    if i + 1 < n:
+        flow.goto("count")
+    return {"i": i + 1}
 
 
 @app.task
@@ -57,11 +70,17 @@ def lap(flow: Flow, i: int, n: int) -> dict[str, Any]:
     return {"i": i + 1, "log": [i]}
 
 
-for name, task in (("wide", add), ("looking", look), ("looking_async", look_async)):
+for name, task in (
+    ("wide", add),
+    ("looking", look),
+    ("looking_async", look_async),
+    ("wide_async", add_async),
+):
     graph = app.graph(name).reducer("total", "add")
     graph.for_each(spread, task, over="items").edge(task, finish).fan_in(finish)
 
 relay = app.graph("relay").reducer("total", "add").for_each(spread, pass_on, over="items")
 relay.edge(pass_on, add_passed).edge(add_passed, finish).fan_in(finish)
 
+app.graph("counting").node("count").goto("count", "count").edge("count", "END")
 app.graph("laps").node("lap").goto("lap", "lap").edge("lap", "END").reducer("log", "append")

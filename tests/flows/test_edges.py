@@ -144,7 +144,6 @@ def test_a_handler_sees_the_error_and_not_the_changes_of_the_failed_attempt(engi
         "code": "no_stock",
         "message": "nothing left",
         "type": "penstock.errors.Permanent",
-        "retryable": False,
         "node": "fail",
         "step_key": f"{outcome.key}/2",
         "data": {"left": 0},

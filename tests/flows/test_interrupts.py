@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -170,10 +171,31 @@ def test_an_answer_in_time_is_an_answer(engine: Engine) -> None:
     assert engine.wait(key, timeout=10).state["answer"] == "here"
 
 
-def test_a_task_that_swallows_its_park_is_parked_all_the_same_or_fails(engine: Engine) -> None:
+def test_a_task_that_swallows_its_park_fails(engine: Engine) -> None:
     outcome = engine.run("swallow", timeout=10)
-    assert outcome.status in ("interrupted", "failed")
+    assert outcome.status == "failed"
+    assert outcome.error is not None
+    assert "made a call that has no answer yet" in outcome.error.message
     assert "swallowed" not in outcome.state
+
+
+@app.task
+async def ask_side_by_side(flow: Flow) -> dict[str, Any]:
+    async def ask(question: str) -> Any:
+        return flow.interrupt(question, timeout=60)
+
+    return {"answers": await asyncio.gather(ask("a"), ask("b"), return_exceptions=True)}
+
+
+app.graph("side_by_side").chain(ask_side_by_side)
+
+
+def test_questions_gathered_with_their_exceptions_are_all_asked_and_waited_for(engine: Engine) -> None:
+    key = start(engine, "side_by_side")
+    assert [question.payload for question in engine.snapshot(key).interrupts] == ["a", "b"]
+    engine.resume(key, 1)
+    engine.resume(key, 2)
+    assert engine.wait(key, timeout=10).state["answers"] == [1, 2]
 
 
 def test_a_question_that_lapses_while_somebody_waits_only_delays_the_wait(engine: Engine) -> None:

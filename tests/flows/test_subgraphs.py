@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from penstock import App, Engine, Flow, Outcome
-from penstock.errors import Conflict, Invalid, Permanent, SubgraphFailed, WaitTimeout
+from penstock.errors import Conflict, Invalid, Permanent, SubgraphFailed
 from tests.support.database import query
 from tests.support.waiting import eventually
 
@@ -204,7 +204,6 @@ def test_a_completed_flow_cannot_be_cancelled(engine: Engine) -> None:
         engine.cancel(key)
 
 
-@pytest.mark.xfail(raises=WaitTimeout, reason="a child does not tell its parent of its questions yet")
 def test_a_question_of_a_child_is_answered_through_its_root(engine: Engine) -> None:
     key = engine.create("call", {"target": "ask", "given": {}})
     assert engine.wait(key, timeout=0.5).status == "interrupted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -12,6 +13,13 @@ import pytest
 from penstock import Engine
 from tests.flows.app import app
 from tests.support.database import query
+
+JOURNAL = "SELECT sum(length(body)) FROM penstock_journal"
+
+
+def most_memory() -> int:
+    """The most bytes that this process, where the engine runs, has ever held at once."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024
 
 
 @pytest.fixture
@@ -30,6 +38,43 @@ def test_a_wide_for_each_takes_time_by_its_branches(engine: Engine) -> None:
         assert outcome.state["items"] == list(range(n))
     # About 1 s. With the whole array sent to each branch 10 000 took 7 s and 30 000 took 41 s.
     assert took[1] < 15
+
+
+@pytest.mark.parametrize("workflow", ["wide", "wide_async"])
+def test_a_hundred_thousand_branches_need_little_memory(
+    engine: Engine, database: Path, workflow: str
+) -> None:
+    engine.run(workflow, {"n": 1_000}, timeout=50)
+    ((before,),) = query(database, JOURNAL)
+    n, memory = 100_000, most_memory()
+    outcome = engine.run(workflow, {"n": n}, timeout=50)
+    assert outcome.state["total"] == n * (n - 1) // 2
+    # About 200 MB, two kilobytes a branch; a copy of the array for each would be 60 GB.
+    assert most_memory() - memory < 500_000_000
+    ((after,),) = query(database, JOURNAL)
+    assert after - before < 300 * n, "bytes of the journal, its snapshots included"
+
+
+@pytest.mark.parametrize(
+    ("workflow", "laps"),
+    [
+        ("counting", 2_000),
+        ("laps", 2_000),
+        pytest.param("counting", 10_000, marks=[pytest.mark.slow, pytest.mark.timeout(240)]),
+        pytest.param("laps", 10_000, marks=[pytest.mark.slow, pytest.mark.timeout(240)]),
+    ],
+)
+def test_a_loop_of_many_laps_needs_little_memory_and_a_journal_by_its_laps(
+    engine: Engine, database: Path, workflow: str, laps: int
+) -> None:
+    engine.run(workflow, {"i": 0, "n": 100}, timeout=50)
+    ((before,),) = query(database, JOURNAL)
+    memory = most_memory()
+    outcome = engine.run(workflow, {"i": 0, "n": laps}, timeout=200)
+    assert outcome.state["i"] == laps
+    assert most_memory() - memory < 50_000_000
+    ((after,),) = query(database, JOURNAL)
+    assert after - before < 150 * laps, "bytes of the journal, its snapshots included"
 
 
 def test_the_journal_of_long_branches_does_not_repeat_what_they_share(engine: Engine, database: Path) -> None:

@@ -37,7 +37,7 @@ def open_another(database: Database, clock: SettableClock) -> Iterator[Callable[
     opened = []
 
     def opener(now: Callable[[], int] | None = clock) -> Store:
-        opened.append(open_store(database.url, now))
+        opened.append(open_store(database.url, now, now))
         return opened[-1]
 
     yield opener

@@ -80,7 +80,7 @@ def test_what_was_owned_at_the_start_is_taken_over(store, path, clock, rows):
     store.close()
 
     clock.ms += 1_000
-    successor = open_store(f"sqlite:///{path}", clock)
+    successor = open_store(f"sqlite:///{path}", clock, clock)
     replica_id = successor.register(name="second", capacity=7)
     assert replica_id > owner
     assert rows("SELECT owner, claims, crashes, ready_at FROM penstock_live ORDER BY flow_id") == [

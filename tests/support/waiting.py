@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TypeVar
+
+from penstock.testing import wait_until
 
 Fact = TypeVar("Fact")
 
@@ -23,11 +24,4 @@ def eventually(
     Raises:
         AssertionError: The fact did not come true; the message holds the last answer.
     """
-    end = time.monotonic() + deadline
-    while True:
-        answer = fact()
-        if answer:
-            return answer
-        if time.monotonic() > end:
-            raise AssertionError(f"waited {deadline:g} s for {what}; the last answer was {answer!r}")
-        time.sleep(interval)
+    return wait_until(fact, what, timeout=deadline, interval=interval)

@@ -18,13 +18,18 @@ SENT = {"a": 1, "gone": None}
 class Partial:
     """Fields with a part of `WHOLE`, and how often the whole was fetched."""
 
-    def __init__(self, earlier: str = "") -> None:
-        self.fetched = 0
-        self.fields = Fields(json.dumps(SENT), {"log": "append"}, earlier, self._fetch)
+    def __init__(self, earlier: str = "", left_out: str = '["big","log","z"]') -> None:
+        self.asked: list[str] = []
+        self.fields = Fields(json.dumps(SENT), {"log": "append"}, earlier, self._fetch, left_out)
 
-    def _fetch(self) -> str:
-        self.fetched += 1
-        return json.dumps(WHOLE)
+    @property
+    def fetched(self) -> int:
+        return len(self.asked)
+
+    def _fetch(self, names: str) -> str:
+        self.asked.append(names)
+        names = json.loads(names) if names else list(WHOLE)
+        return json.dumps({name: WHOLE[name] for name in names if name in WHOLE})
 
 
 def test_a_field_that_was_sent_is_read_without_a_fetch() -> None:
@@ -44,21 +49,38 @@ def test_a_field_known_to_be_absent_needs_no_fetch() -> None:
     assert partial.fetched == 0
 
 
-def test_the_first_look_at_another_field_fetches_once() -> None:
+def test_the_first_look_at_another_field_fetches_that_one() -> None:
     partial = Partial()
-    assert partial.fields.read("big") == [1, 2]
-    assert partial.fields.read("z") == {"deep": True}
-    with pytest.raises(KeyError):
-        partial.fields.read("nowhere")
+    for _ in range(2):
+        assert partial.fields.read("big") == [1, 2]
+        assert partial.fields.read("z") == {"deep": True}
+    assert partial.asked == ['["big"]', '["z"]']
     assert partial.fields.names() == ["a", "big", "log", "z"]
-    assert partial.fetched == 1
+    assert partial.fields.read("log") == ["old"]
+    assert partial.asked[2:] == [""]
+
+
+def test_what_was_not_left_out_is_known_to_be_absent() -> None:
+    partial = Partial()
+    for _ in range(2):
+        assert "nowhere" not in partial.fields
+        with pytest.raises(KeyError):
+            partial.fields.read("nowhere")
+    assert "big" in partial.fields
+    assert partial.asked == []
+
+
+def test_where_too_many_were_left_out_an_absent_field_is_asked_for_once() -> None:
+    partial = Partial(left_out="*")
+    for _ in range(2):
+        assert "nowhere" not in partial.fields
+        assert partial.fields.read("big") == [1, 2]
+    assert partial.asked == ['["nowhere"]', '["big"]']
 
 
 @pytest.mark.parametrize(
     "look",
     [
-        lambda fields: "big" in fields,
-        lambda fields: "nowhere" not in fields,
         lambda fields: fields.names() == list(WHOLE),
         lambda fields: list(fields) == list(WHOLE),
         lambda fields: fields.found() == WHOLE,
@@ -105,9 +127,10 @@ def test_deleting_an_unseen_field_says_whether_there_is_one() -> None:
 
 
 def test_a_value_that_was_read_stays_the_same_object() -> None:
-    fields = Fields(json.dumps({"list": []}), {}, "", lambda: '{"list":[],"z":1}')
+    fields = Fields(json.dumps({"list": []}), {}, "", lambda _: '{"list":[],"z":1}')
     before: Any = fields.read("list")
     assert fields.read("z") == 1
+    assert fields.names() == ["list", "z"]
     assert fields.read("list") is before
 
 
@@ -120,7 +143,7 @@ def test_changes_of_earlier_attempts_stand_over_what_is_fetched() -> None:
 
 
 def test_a_fetch_that_fails_leaves_the_fields_as_they_were() -> None:
-    def fail() -> str:
+    def fail(_names: str) -> str:
         raise ValueError("gone")
 
     fields = Fields(json.dumps(SENT), {}, "", fail)

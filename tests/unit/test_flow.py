@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -74,7 +75,7 @@ def test_a_contribution_replaces_the_earlier_one_of_the_same_step() -> None:
     flow["log"] = [3]
     assert flow["log"] == [1, 3]
     flow["log"] = None
-    assert flow["log"] == [1, 2]
+    assert flow["log"] == [1]
 
 
 def test_reduced_fields_are_neither_deleted_nor_cleared() -> None:
@@ -219,16 +220,32 @@ def test_an_unanswered_call_parks_with_the_changes_before_it() -> None:
     assert meta == {"calls": [call]}
 
 
-def test_a_swallowed_park_still_parks_and_later_calls_are_not_made() -> None:
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_task_that_swallows_a_park_fails(times: int) -> None:
     def task(flow: Flow) -> dict[str, int]:
-        for _ in range(3):
+        for _ in range(times):
             try:
                 flow.sleep(1)
             except BaseException:  # noqa: BLE001 - what a careless task does
                 flow["after"] = 1
         return {"returned": 1}
 
-    assert run(task, carrier()) == (PARKED, {}, {"calls": [{"kind": "sleep", "ms": 1000}]})
+    outcome, changes, meta = run(task, carrier())
+    assert (outcome, changes, meta["code"], meta["class"]) == (ERROR, {}, "error", "permanent")
+    assert "did not let it end the attempt" in meta["message"]
+
+
+@pytest.mark.parametrize("others", [[], [asyncio.CancelledError()], [ValueError("no")]])
+def test_a_park_that_becomes_another_error_is_still_a_park(others: list[BaseException]) -> None:
+    def task(flow: Flow) -> None:
+        try:
+            flow.sleep(1)
+        except BaseException as park:
+            if others:
+                raise BaseExceptionGroup("together", [park, *others]) from None
+            raise ValueError("mine") from park
+
+    assert run(task, carrier())[0] == PARKED
 
 
 def test_answers_are_found_by_key_and_else_by_place() -> None:
@@ -246,6 +263,23 @@ def test_answers_are_found_by_key_and_else_by_place() -> None:
 
     outcome, changes, _ = run(task, carrier(calls=answered))
     assert (outcome, changes) == (DONE, {"set": {"found": ["first", None, "keyed", "keyed"]}})
+
+
+def test_a_call_is_found_at_its_place_whatever_a_retry_forgot_before_it() -> None:
+    answered = [
+        {"kind": "interrupt", "at": 0, "answer": "first"},
+        {"kind": "interrupt", "at": 2, "answer": "third"},
+    ]
+
+    def task(flow: Flow) -> None:
+        assert flow.interrupt() == "first"
+        try:
+            flow.interrupt("again")
+        finally:
+            flow["unreached"] = True
+
+    outcome, _, meta = run(task, carrier(calls=answered))
+    assert (outcome, meta) == (PARKED, {"calls": [{"kind": "interrupt", "at": 1, "payload": "again"}]})
 
 
 def test_another_call_at_an_answered_place_is_an_error_even_when_swallowed() -> None:
@@ -289,9 +323,17 @@ def test_the_carrier_knows_where_it_is() -> None:
     assert (flow.key, flow.step_key, flow.node, flow.attempt) == ("0-flow", "0-flow/7", "node", 2)
     assert flow.baggage == {"tenant": "a"}
     assert flow.created_at == datetime(1970, 1, 1, 0, 0, 5, tzinfo=UTC)
-    assert flow.deadline == datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+    assert flow.deadline is None, "its time has not begun"
     assert flow.now.tzinfo is not None
     assert not flow.is_cancelled
+
+
+def test_the_time_budget_begins_when_the_task_does() -> None:
+    def task(flow: Flow) -> None:
+        assert flow.deadline is not None
+        assert timedelta(seconds=59) < flow.deadline - flow.now <= timedelta(seconds=60)
+
+    assert run(task, carrier())[0] == DONE
 
 
 def test_the_current_flow_is_found_in_a_task_and_nowhere_else() -> None:

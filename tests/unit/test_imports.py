@@ -16,7 +16,9 @@ PACKAGE = Path(__file__).resolve().parents[2] / "python" / "penstock"
 # connection. Observability is a leaf that every room may use.
 LAYERS = (
     ("_core", "errors"),
-    ("encoding",),
+    ("encoding", "clock"),
+    ("scalars",),
+    ("records",),
     ("outcome", "conversion"),
     ("options",),
     ("graph",),

@@ -30,15 +30,16 @@ class Step:
     changes: str = ""
     attempt: int = 0
     graph_no: int = 0
-    is_partial: bool = False
+    left_out: str = ""
+    budget_ms: int = 0
 
     def encode(self) -> bytes:
         head = struct.pack(
-            "<QIIQqqqB", self.dispatch, self.graph_no, self.attempt, 7, 1_000, 2_000, 0, self.is_partial
+            "<QIIQqqq", self.dispatch, self.graph_no, self.attempt, 7, 1_000, 2_000, self.budget_ms
         )
         state = self.state if isinstance(self.state, str) else json.dumps(self.state)
         calls = "" if self.calls is None else json.dumps(self.calls)
-        texts = ["0-flow", "node", self.task, "", state, self.changes, calls]
+        texts = ["0-flow", "node", self.task, "", state, self.changes, calls, self.left_out]
         return head + b"".join(map(_text, texts))
 
 
@@ -58,7 +59,7 @@ STOP = _frame(4, b"")
 
 
 def state(dispatch: int, fields: dict[str, Any] | None) -> bytes:
-    """The whole state of a step; None when its dispatch is not current any more."""
+    """Fields of a step's state; None when its dispatch is not current any more."""
     return _frame(5, struct.pack("<Q", dispatch) + _text("" if fields is None else json.dumps(fields)))
 
 
@@ -91,6 +92,7 @@ class ResultReader:
         self.hello: dict[str, Any] | None = None
         self.frames = 0
         self.fetches: list[int] = []
+        self.names: list[list[str] | None] = []
 
     def feed(self, data: bytes) -> list[Result]:
         self._rest += data
@@ -103,7 +105,8 @@ class ResultReader:
             if frame[0] == 18:
                 self.hello = json.loads(_take_text(frame, 1)[0])
             elif frame[0] == 19:
-                self.fetches.append(struct.unpack("<Q", frame[1:])[0])
+                self.fetches.append(struct.unpack_from("<Q", frame, 1)[0])
+                self.names.append(json.loads(_take_text(frame, 9)[0] or "null"))
             else:
                 results += _results(frame)
         return results

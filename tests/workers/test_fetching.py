@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from penstock.binding import EVERYTHING, Needs
+from penstock.binding import Needs
 from tests.workers import frames
 from tests.workers.apps.sample import app
 from tests.workers.driver import Driver, running_inline, running_pool
@@ -27,7 +27,7 @@ def pool(kind: str) -> AbstractAsyncContextManager[Driver]:
 
 
 def reading(dispatch: int, how: str = "carrier") -> bytes:
-    return frames.steps(Step(dispatch, "read_rest", {"how": how}, is_partial=True))
+    return frames.steps(Step(dispatch, "read_rest", {"how": how}, left_out="*"))
 
 
 async def asked(driver: Driver, dispatch: int) -> None:
@@ -41,7 +41,7 @@ def test_each_task_says_what_it_needs(kind: str) -> None:
             needs = driver.table.needs
             assert needs["double"] == Needs(["n"], takes_flow=False)
             assert needs["read_rest"] == Needs(["how"], takes_flow=True)
-            assert needs["double_async"] == EVERYTHING
+            assert needs["double_async"] == Needs(["n"], takes_flow=False)
             assert ("double", False, ["n"], False) in driver.table.rows()
 
     run(scenario())
@@ -147,7 +147,7 @@ def _threads(prefix: str) -> list[str]:
 def test_a_carrier_that_is_kept_fetches_no_more(task: str, words: str) -> None:
     async def scenario() -> None:
         async with running_pool() as driver:
-            driver.pool.send(driver.up[0], frames.steps(Step(1, "keep_flow", is_partial=True)))
+            driver.pool.send(driver.up[0], frames.steps(Step(1, "keep_flow", left_out="*")))
             await driver.result(1)
             driver.pool.send(driver.up[0], frames.steps(Step(2, task)))
             assert words in (await driver.result(2)).meta["message"]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from penstock._core import JOURNAL_FORMAT, new_flow_id
 from penstock.errors import EngineUnavailable, Invalid
+from penstock.operations.beginning import beginning, first_of
 from penstock.operations.context import Context, ended
 from penstock.operations.operation import Operation, Until, settled
+from penstock.operations.threads import thread_of
 from penstock.options import FlowOptions, encode_object
 from penstock.runtime.waiters import LOST_CREATION
 from penstock.store.batch import Fenced
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 State = Mapping[str, "Json"]
 
 # Options whose meaning needs operations of a later version; refused rather than half obeyed.
-_LATER = ("thread", "start_at", "delete_on_completion", "notify_on_stop", "hold")
+_LATER = ("delete_on_completion", "notify_on_stop")
 
 
 def create(
@@ -30,7 +33,7 @@ def create(
 ) -> Operation[str]:
     """Create a flow and return its key, once it is safe in the database."""
     asked = read_options(options)
-    if asked.idempotency_key is not None:
+    if asked.idempotency_key is not None or asked.thread is not None:
         return (yield from _create_once(context, workflow, state, asked))
     return (yield from create_many(context, workflow, [state], options))[0]
 
@@ -44,6 +47,8 @@ def create_many(
         raise Invalid(
             "create_many takes no idempotency_key, which names one flow: call create() for each state"
         )
+    if asked.thread is not None:
+        raise Invalid("create_many takes no thread, which has one next turn: call create() for each state")
     graph_id = resolve(context, workflow, asked)
     rows = [make_row(context, workflow, graph_id, state, asked) for state in states]
     if not rows:
@@ -114,6 +119,7 @@ def make_row(
         None,
         False,
         now,
+        *first_of(asked, now),
     )
 
 
@@ -124,18 +130,26 @@ def unowned(
     flow_id, workflow, graph_id, state = row[:4]
     band, place, tags, about, now = row[4:7], row[7:10], row[10], row[11:15], row[15]
     names = (flow_id, flow_id, None, None, workflow, graph_id)
-    flow = (*names, "running", *band, *place, tags, state, *about, None, now, None, None)
-    live = (flow_id, None, 0, 0, *band, now, None, 0, None, graph_id, JOURNAL_FORMAT)
-    return NewFlow(flow, live, idempotency_key=idempotency_key, idempotency_hash=idempotency_hash)
+    begin = beginning(flow_id, now, *row[16:18])
+    flow = (*names, begin.status, *band, *place, tags, state, *about, None, now, None, None)
+    live = (flow_id, None, 0, 0, *band, begin.ready_at, begin.wake_at, 0, None, graph_id, JOURNAL_FORMAT)
+    return NewFlow(
+        flow, live, begin.journal, idempotency_key=idempotency_key, idempotency_hash=idempotency_hash
+    )
 
 
 def _create_once(context: Context, workflow: str, state: State | None, asked: FlowOptions) -> Operation[str]:
-    """Create a flow outside the group commit, because its key may name one already."""
+    """Create a flow outside the group commit, because its key may name one already, or its turn may be taken."""
+    thread_id = None if asked.thread is None else thread_of(context, asked.thread)
     graph_id = resolve(context, workflow, asked)
     row = make_row(context, workflow, graph_id, state, asked)
     context.port.check_input(graph_id, row[3])
     asked_hash = hashlib.sha256(json.dumps([workflow, row[3]]).encode()).digest()
-    new = unowned(row, asked.idempotency_key, asked_hash)
+    if thread_id is not None:
+        row = (*row[:8], thread_id, *row[9:])
+    new = unowned(row, asked.idempotency_key, asked_hash if asked.idempotency_key is not None else None)
+    if thread_id is not None:
+        new = replace(new, is_next_turn=True)
     made = yield from settled(context.port.write(lambda: context.store.create([new])))
     if isinstance(made, Fenced):
         raise ended("the flow was created")

@@ -7,13 +7,29 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
-from penstock.operations import cancel, create, find, read, replicas, resume, run_task, wait
+from penstock.operations import (
+    breakpoints,
+    cancel,
+    create,
+    find,
+    fork,
+    interrupts,
+    pause,
+    read,
+    replicas,
+    resume,
+    rewinds,
+    run_task,
+    threads,
+    signal,
+    wait,
+)
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context
 from penstock.operations.operation import complete
 
 if TYPE_CHECKING:
     from penstock.options import CreateOptions, Duration
-    from penstock.outcome import FlowSummary, Json, Outcome, Page, ReplicaInfo, StepInfo
+    from penstock.outcome import FlowSummary, Json, OpenInterrupt, Outcome, Page, ReplicaInfo, StepInfo
 
 
 class Operations(ABC):
@@ -72,14 +88,17 @@ class Operations(ABC):
         """Run one task as a flow with that one node, and wait for it."""
         return complete(run_task.run_task(self._ready, task, state, timeout, options))
 
-    def wait(self, key: str, *, timeout: Duration | None = None) -> Outcome:
+    def wait(self, key: str, *, timeout: Duration | None = None, until: str | None = None) -> Outcome:
         """Wait until a flow has stopped: completed, failed, cancelled or interrupted.
+
+        With `until`, also until it has come to that node of its graph: a step of the node was made, if not started.
 
         Raises:
             NotFound: No such flow.
+            Invalid: The flow's graph has no such node.
             WaitTimeout: It has not stopped in time.
         """
-        return complete(wait.wait(self._ready, key, timeout))
+        return complete(wait.wait(self._ready, key, timeout, until))
 
     def poll(self, key: str, *, timeout: Duration = 0) -> Outcome:
         """Wait for up to `timeout`, then tell how the flow stands, with its current state."""
@@ -118,12 +137,88 @@ class Operations(ABC):
         interrupt_id: str | None = None,
         timeout: Duration = VERDICT_TIMEOUT_S,
     ) -> None:
-        """Answer the oldest open interrupt of a flow, or the one named.
+        """Answer the oldest open interrupt of a flow and of everything below it, or the one named.
 
         Raises:
             Conflict: None is open, or somebody else has answered it.
         """
         complete(resume.resume(self._ready, key, answer, interrupt_id, timeout))
+
+    def signal(
+        self, key: str, name: str, payload: Json = None, *, timeout: Duration = VERDICT_TIMEOUT_S
+    ) -> None:
+        """Send a signal: the call that has waited longest for its name has it, or the next one that comes.
+
+        Raises:
+            Conflict: The flow has finished.
+        """
+        complete(signal.signal(self._ready, key, name, payload, timeout))
+
+    def interrupts(
+        self,
+        *,
+        workflow: str | None = None,
+        node: str | None = None,
+        key: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page[OpenInterrupt]:
+        """List the open questions of all flows, newest first.
+
+        Args:
+            workflow: Those of flows of this workflow.
+            node: Those asked at this node.
+            key: Those that their tasks call so.
+            limit: At most so many, up to 1 000.
+            cursor: That of the page before.
+        """
+        return interrupts.interrupts(self._ready, workflow, node, key, limit, cursor)
+
+    def pause(self, key: str, reason: str = "", *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
+        """Let no step of a flow or of its children start any more; those that run finish.
+
+        Raises:
+            Conflict: It is paused already, or has finished.
+        """
+        complete(pause.pause(self._ready, key, reason, timeout))
+
+    def unpause(self, key: str, *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
+        """Let a paused flow go on, or one that was created with `hold=True`.
+
+        Raises:
+            Conflict: It is not paused.
+        """
+        complete(pause.unpause(self._ready, key, timeout))
+
+    def break_before(
+        self, key: str, node: str, on: bool = True, *, timeout: Duration = VERDICT_TIMEOUT_S
+    ) -> None:
+        """Hold the steps of a node before they start, in the flow and in everything below it.
+
+        With `on=False` no more of them are held; what is held already stays so until `resume_break`.
+
+        Raises:
+            Invalid: No known graph has such a node.
+            Conflict: The flow has finished.
+        """
+        complete(breakpoints.break_before(self._ready, key, node, on, timeout))
+
+    def resume_break(
+        self,
+        key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """Let the oldest step go that a breakpoint holds.
+
+        The overrides replace fields of what the step sees, reduced ones too; None deletes.
+
+        Raises:
+            Conflict: No step is held.
+            Invalid: An override does not fit its field's reducer.
+        """
+        complete(breakpoints.resume_break(self._ready, key, overrides, timeout))
 
     def cancel(self, key: str, reason: str = "", *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
         """Cancel a flow and its children: no step starts any more, and late results are dropped.
@@ -132,3 +227,97 @@ class Operations(ABC):
             Conflict: It has finished already.
         """
         complete(cancel.cancel(self._ready, key, reason, timeout))
+
+    def restart(
+        self,
+        key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """Run a stopped flow again from its beginning, in place; what happened before stays in its history.
+
+        Args:
+            key: A flow that is completed, failed, cancelled or interrupted.
+            overrides: Fields of its input to replace; null deletes.
+            timeout: How long to wait for the verdict.
+
+        Raises:
+            Conflict: It runs, or is paused.
+            Invalid: It is a child, or an override does not fit its field's reducer.
+        """
+        complete(rewinds.restart(self._ready, key, overrides, timeout))
+
+    def restart_from(
+        self,
+        step_key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """Run a step again and everything that follows from it, in place; what ran beside it stays.
+
+        Args:
+            step_key: A step of a flow or of a child that was not cancelled.
+            overrides: Fields of the state that the step sees, to replace; null deletes.
+            timeout: How long to wait for the verdict.
+
+        Raises:
+            NotFound: No such step.
+            Conflict: The flow was cancelled, or a failure elsewhere keeps the step from running.
+        """
+        complete(rewinds.restart_from(self._ready, step_key, overrides, timeout))
+
+    def retry_step(
+        self,
+        step_key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> None:
+        """Run one failed step again, its attempts from 0; what its failure brought about is withdrawn.
+
+        Raises:
+            NotFound: No such step.
+            Conflict: It did not fail, or its failure went to `on_error`.
+        """
+        complete(rewinds.retry_step(self._ready, step_key, overrides, timeout))
+
+    def recover(
+        self,
+        key: str,
+        overrides: Mapping[str, Json] | None = None,
+        *,
+        timeout: Duration = VERDICT_TIMEOUT_S,
+    ) -> int:
+        """Run every failed step of a failed flow again, those of its children too; how many they are.
+
+        Raises:
+            Conflict: The flow has not failed.
+        """
+        return complete(rewinds.recover(self._ready, key, overrides, timeout))
+
+    def fork(self, step_key: str, overrides: Mapping[str, Json] | None = None) -> str:
+        """Create a flow that goes on from a step of a finished one; its key.
+
+        Args:
+            step_key: Any step of the flow or of a child.
+            overrides: Fields of the state that the step sees, to replace; null deletes.
+
+        Raises:
+            NotFound: No such step.
+            Conflict: The flow, or one below or above it, has not finished.
+        """
+        return complete(fork.fork(self._ready, step_key, overrides))
+
+    def continue_(self, thread: str, more: Mapping[str, Json] | None = None) -> str:
+        """Create the next turn of a thread, from the final state of its latest one; its key.
+
+        Args:
+            thread: The key of any flow of the thread.
+            more: What is added to that state, through the reducers.
+
+        Raises:
+            Conflict: The latest turn has not completed, or somebody else continued the thread first.
+        """
+        return complete(threads.continue_(self._ready, thread, more))

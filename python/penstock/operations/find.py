@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.errors import Invalid
 from penstock.operations.context import Context
 from penstock.operations.read import error_info, instant
+from penstock.operations.threads import thread_of
 from penstock.options import instant_ms
 from penstock.outcome import FlowSummary, Page
 from penstock.store.rows import FlowFilter
@@ -51,7 +52,7 @@ def find(
     which = FlowFilter(
         status=status,
         workflow=workflow,
-        thread_id=None if thread is None else context.flow_id(thread),
+        thread_id=None if thread is None else thread_of(context, thread),
         node=node,
         fairness_key=fairness_key,
         priority=priority,
@@ -62,12 +63,22 @@ def find(
         newer_than=None if newer_than is None else instant_ms(newer_than, "newer_than"),
         children=children,
     )
-    page = context.store.list_flows(which, limit, _decode(cursor))
-    following = None if page.cursor is None else base64.urlsafe_b64encode(page.cursor).decode()
-    return Page(items=tuple(_summary(context, row) for row in page.items), cursor=following)
+    page = context.store.list_flows(which, limit, decode_cursor(cursor))
+    items = tuple(_summary(context, row) for row in page.items)
+    return Page(items=items, cursor=encode_cursor(page.cursor))
 
 
-def _decode(cursor: str | None) -> bytes | None:
+def encode_cursor(cursor: bytes | None) -> str | None:
+    """A cursor of the store as a caller has it."""
+    return None if cursor is None else base64.urlsafe_b64encode(cursor).decode()
+
+
+def decode_cursor(cursor: str | None) -> bytes | None:
+    """A caller's cursor as the store has it.
+
+    Raises:
+        Invalid: It is none.
+    """
     if cursor is None:
         return None
     try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from penstock.errors import Conflict, Invalid, NotFound, PenstockError, WaitTimeout
@@ -12,13 +14,15 @@ from penstock.operations.context import Context, Deadline, ended, unknown_flow
 from penstock.operations.operation import Operation, Until, settled
 from penstock.operations.wait import seconds
 from penstock.options import Duration
-from penstock.store.rows import Ended, Sent
+from penstock.store.rows import Ended, OutcomeRow, Sent
 
 _REFUSALS: dict[str, type[PenstockError]] = {"conflict": Conflict, "invalid": Invalid, "not_found": NotFound}
 
 
-def ask(context: Context, key: str, kind: str, body: Mapping[str, Any], timeout: Duration) -> Operation[None]:
-    """Send a message and wait for the owner's verdict on it.
+def ask(
+    context: Context, key: str, kind: str, body: Mapping[str, Any], timeout: Duration
+) -> Operation[dict[str, Any]]:
+    """Send a message, wait for the owner's verdict on it and return that.
 
     Raises:
         NotFound: No such flow.
@@ -27,29 +31,81 @@ def ask(context: Context, key: str, kind: str, body: Mapping[str, Any], timeout:
         WaitTimeout: No verdict came in time; the message stands and will be answered.
     """
     deadline = Deadline(seconds(timeout))
-    flow_id = context.flow_id(key)
-    _check_addressee(context, key, flow_id, kind)
+    check_addressee(context, key, kind)
     text = json.dumps(body, allow_nan=False, separators=(",", ":"))
-    sent = yield from settled(context.port.write(partial(context.store.send, flow_id, kind, text)))
+    yield from deliver(context, key, kind, text, deadline)
+
+
+def deliver(
+    context: Context, key: str, kind: str, text: str, deadline: Deadline, flow_id: bytes | None = None
+) -> Operation[None]:
+    """Send a message to a flow, whichever of its tree it is, and wait for the verdict.
+
+    Args:
+        context: The shard.
+        key: The flow, as the caller named it.
+        kind: What the message asks.
+        text: Its body, JSON.
+        deadline: Of the verdict.
+        flow_id: The flow of that tree that it is sent to, if not the one that the caller named.
+
+    Raises:
+        NotFound: No such flow.
+        Conflict: The flow has ended, or its owner refuses.
+        WaitTimeout: No verdict came in time; the message stands and will be answered.
+    """
+    flow_id = context.flow_id(key) if flow_id is None else flow_id
+    send = partial(context.store.send, flow_id, kind, text, _sender())
+    sent = yield from settled(context.port.write(send))
     if sent is None:
         raise unknown_flow(key)
     if isinstance(sent, Ended):
-        raise _too_late(kind, key, sent.status)
-    yield from _await_verdict(context, key, flow_id, kind, sent, deadline)
+        raise _too_late(context, kind, key, sent.status)
+    return (yield from await_verdict(context, key, flow_id, kind, sent, deadline))
 
 
-def _check_addressee(context: Context, key: str, flow_id: bytes, kind: str) -> None:
-    row = context.store.outcome(flow_id)
+def to_json(value: object, what: str) -> str:
+    """A value as it is sent.
+
+    Raises:
+        Invalid: It is no JSON.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise Invalid(f"{what} {value!r:.80} is not JSON: {error}") from error
+
+
+def root_of(context: Context, key: str, kind: str) -> bytes:
+    """The id of a flow that operations may direct; raises as `check_addressee`."""
+    return check_addressee(context, key, kind).flow_id
+
+
+def check_addressee(context: Context, key: str, kind: str) -> OutcomeRow:
+    """Read a flow that operations may direct.
+
+    Raises:
+        NotFound: No such flow.
+        Invalid: It is a child; the message names its root.
+    """
+    row = context.store.outcome(context.flow_id(key))
     if row is None:
         raise unknown_flow(key)
     if row.parent_id is not None:
         root = context.key_of(row.root_id)
         raise Invalid(f"flow {key} is a child and takes no {kind}; send it to its root, {root}")
+    return row
 
 
-def _await_verdict(
+@cache
+def _sender() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def await_verdict(
     context: Context, key: str, flow_id: bytes, kind: str, sent: Sent, deadline: Deadline
-) -> Operation[None]:
+) -> Operation[dict[str, Any]]:
+    """Wait for what the owner says of a message, and raise its refusal."""
     message = (flow_id, sent.seq)
     waiter = context.waiters.verdicts.add(message)
     context.port.poke()
@@ -64,10 +120,13 @@ def _await_verdict(
         context.waiters.verdicts.remove(message, waiter)
     if waiter.value is None:
         raise ended(f"message {sent.seq} to flow {key} waited for its answer")
-    verdict = json.loads(waiter.value)
-    if not verdict["ok"]:
+    verdict: dict[str, Any] = json.loads(waiter.value)
+    if not verdict["ok"] and not verdict.get("again"):
         raise _REFUSALS.get(verdict["code"], PenstockError)(verdict["message"])
+    return verdict
 
 
-def _too_late(kind: str, key: str, status: str) -> Conflict:
-    return Conflict(f"{kind} came too late: flow {key} is {status}")
+def _too_late(context: Context, kind: str, key: str, status: str) -> Conflict:
+    row = context.store.outcome(context.flow_id(key))
+    why = f' ("{row.cancel_reason}")' if row is not None and row.cancel_reason else ""
+    return Conflict(f"{kind} came too late: flow {key} is {status}{why}")

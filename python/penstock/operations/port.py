@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from penstock.errors import NotFound
@@ -61,19 +62,16 @@ class EnginePort:
 
     replica: Replica
     loader: GraphLoader | None
-    loaded: set[str] = field(default_factory=set)
-    """Workflows that the loader gave. It is asked again for each flow: its graph may follow the baggage, or the time."""
 
     def graph_of(self, workflow: str, baggage: Mapping[str, Json]) -> bytes:
-        """Ask the core, then the loader."""
-        core = self.replica.core
-        graph_id = None if workflow in self.loaded else core.workflow(workflow)
+        """Ask the core, then the loader, for each flow again: its graph may follow the baggage, or the time."""
+        graph_id = self.replica.core.workflow(workflow)
         if graph_id is None:
             definition = load(self.loader, workflow, baggage)
             if definition is None:
                 raise NotFound(f"no workflow is called {workflow!r}; make it with app.graph({workflow!r})")
-            self.loaded.add(workflow)
-            graph_id = self.publish(workflow, definition)
+            publish = partial(self.replica.publish, workflow, definition, is_lasting=False)
+            graph_id = self.write(publish).result()
         return graph_id
 
     def publish(self, workflow: str, definition: bytes) -> bytes:

@@ -50,15 +50,18 @@ def snapshot(context: Context, key: str) -> Outcome:
     row, told = _replay(context, key)
     stored = context.store.outcome(flow_id)
     thread = (stored.thread_id if stored else None) or flow_id
+    open_now = open_interrupts(context, row.root_id, flow_id)
+    # A parent that is owned elsewhere hears a moment later that the last question below it was answered.
+    is_answered = told["status"] == "interrupted" and not open_now
     return Outcome(
         key=key,
         workflow=row.workflow,
         thread_key=context.key_of(thread),
-        status=told["status"],
+        status="running" if is_answered else told["status"],
         state=told["state"],
         error=error_info(told["error"]),
         cancel_reason=told["cancel_reason"],
-        interrupts=open_interrupts(context, row.root_id, flow_id),
+        interrupts=open_now,
     )
 
 
@@ -74,10 +77,10 @@ def step(context: Context, step_key: str) -> StepInfo:
     try:
         row, told = _replay(context, context.key_of(flow_id), number)
     except NotFound:
-        raise _unknown_step(step_key) from None
+        raise unknown_step(step_key) from None
     found = next((step for step in told["steps"] if step["number"] == number), None)
     if found is None:
-        raise _unknown_step(step_key)
+        raise unknown_step(step_key)
     return _step_info(context, row.flow_id, found)
 
 
@@ -85,20 +88,30 @@ def open_interrupts(context: Context, root_id: bytes, flow_id: bytes) -> tuple[O
     """Read the open questions of a flow and of the flows below it, oldest first."""
     found: list[InterruptRow] = []
     cursor = None
+    which = InterruptFilter(root_id=root_id, is_oldest_first=True)
     while True:
-        page = context.store.list_interrupts(InterruptFilter(root_id=root_id), limit=1_000, cursor=cursor)
+        page = context.store.list_interrupts(which, limit=1_000, cursor=cursor)
         found += page.items
         cursor = page.cursor
         if cursor is None:
             break
-    is_root = root_id == flow_id
-    mine = [row for row in found if is_root or row.flow_id == flow_id]
-    return tuple(_open_interrupt(context, row) for row in sorted(mine, key=_age))
+    mine = found
+    if found and root_id != flow_id:
+        below = _below(context, flow_id, {row.flow_id for row in found})
+        mine = [row for row in found if row.flow_id in below]
+    return tuple(open_interrupt(context, row) for row in mine)
 
 
-def _age(row: InterruptRow) -> tuple[bytes, int]:
-    """The order in which a resume that names none takes them: by the instant in the id, then by step."""
-    return row.interrupt_id[:6], row.step
+def _below(context: Context, flow_id: bytes, flows: set[bytes]) -> set[bytes]:
+    """Those of some flows that are the given one or stand below it, found by going up from all of them at once."""
+    ancestors = {flow: flow for flow in flows}
+    below = set()
+    while ancestors:
+        below |= {flow for flow, ancestor in ancestors.items() if ancestor == flow_id}
+        rows = context.store.outcomes(set(ancestors.values()) - {flow_id})
+        parents = {found: row.parent_id for found, row in rows.items() if row.parent_id is not None}
+        ancestors = {flow: parents[above] for flow, above in ancestors.items() if above in parents}
+    return below
 
 
 def error_info(error: Mapping[str, Any] | None) -> ErrorInfo | None:
@@ -182,7 +195,8 @@ def _plain_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
     return {**changes.get("add", {}), **changes.get("set", {}), **deleted}
 
 
-def _open_interrupt(context: Context, row: InterruptRow) -> OpenInterrupt:
+def open_interrupt(context: Context, row: InterruptRow) -> OpenInterrupt:
+    """Make an open question of its row."""
     created_at = instant(row.created_at)
     assert created_at is not None
     key = context.key_of(row.flow_id)
@@ -199,5 +213,6 @@ def _open_interrupt(context: Context, row: InterruptRow) -> OpenInterrupt:
     )
 
 
-def _unknown_step(step_key: str) -> NotFound:
+def unknown_step(step_key: str) -> NotFound:
+    """The refusal of a step key that names nothing."""
     return NotFound(f"no step has the key {step_key!r}; step keys stand in history()")

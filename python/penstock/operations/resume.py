@@ -1,31 +1,107 @@
-"""Answering interrupts."""
+"""Answering interrupts, in a flow and in the flows below it."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from penstock.errors import Invalid
-from penstock.operations.context import Context
-from penstock.operations.messages import ask
+from penstock.errors import Conflict, Invalid
+from penstock.operations.context import Context, Deadline
+from penstock.operations.messages import check_addressee, deliver, to_json
 from penstock.operations.operation import Operation
+from penstock.operations.read import instant
+from penstock.operations.wait import seconds
 from penstock.options import Duration
+from penstock.outcome import FINISHED
+from penstock.store.rows import InterruptFilter
 
 if TYPE_CHECKING:
     from penstock.outcome import Json
+    from penstock.store.rows import InterruptRow
+
+_PAGE = 10
 
 
 def resume(
     context: Context, key: str, answer: Json, interrupt_id: str | None, timeout: Duration
 ) -> Operation[None]:
-    """Answer the oldest open interrupt of a flow, or the one that is named."""
+    """Answer the oldest open interrupt of a flow's tree, or the one that is named.
+
+    The message goes straight to the flow that asked. Without a name, one that somebody else answers meanwhile is passed
+    over for the next.
+    """
+    text = to_json(answer, "the answer")
+    wanted = None if interrupt_id is None else _id_of(interrupt_id)
+    deadline = Deadline(seconds(timeout))
+    row = check_addressee(context, key, "resume")
+    root, last = row.flow_id, wanted
+    while (question := _find(context, root, key, wanted, last)) is not None:
+        head = f'"interrupt_id":"{question.interrupt_id.hex()}","step":{question.step}'
+        body = f'{{{head},"answer":{text}}}'
+        last = question.interrupt_id
+        try:
+            yield from deliver(context, key, "resume", body, deadline, question.flow_id)
+        except Conflict:
+            if wanted is not None:
+                break
+        else:
+            return
+    if last is None and row.status in FINISHED:
+        raise Conflict(f"resume came too late: flow {key} is {row.status}")
+    raise _not_open(context, key, root, last)
+
+
+def _id_of(interrupt_id: str) -> bytes:
     try:
-        json.dumps(answer, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise Invalid(f"the answer {answer!r:.80} is not JSON: {error}") from error
-    body: dict[str, Json] = {"answer": answer}
-    if interrupt_id is not None:
-        if not isinstance(interrupt_id, str) or len(interrupt_id) != 32:
-            raise Invalid(f"interrupt_id is {interrupt_id!r}: pass the interrupt_id of an OpenInterrupt")
-        body["interrupt_id"] = interrupt_id
-    yield from ask(context, key, "resume", body, timeout)
+        if len(interrupt_id) != 32:
+            raise ValueError
+        return bytes.fromhex(interrupt_id)
+    except (ValueError, TypeError):
+        raise Invalid(
+            f"interrupt_id is {interrupt_id!r}: pass the interrupt_id of an OpenInterrupt"
+        ) from None
+
+
+def _find(
+    context: Context, root: bytes, key: str, wanted: bytes | None, last: bytes | None
+) -> InterruptRow | None:
+    """The question to answer: the one that is wanted, else the oldest after the last one tried."""
+    if wanted is not None:
+        rows = _page(context, InterruptFilter(root_id=root, interrupt_id=wanted), None)
+        questions = _interrupts(rows)
+    else:
+        cursor, questions, rows = last, (), []
+        while not questions:
+            page = _page(context, InterruptFilter(root_id=root, is_oldest_first=True), cursor)
+            rows += page
+            questions = _interrupts(page)
+            if len(page) < _PAGE:
+                break
+            cursor = page[-1].interrupt_id
+    if rows and not questions:
+        raise Conflict(
+            f"flow {key} is held at node {rows[0].node!r} by a breakpoint, which takes no answer; "
+            f"let it go on with resume_break({key!r})"
+        )
+    return questions[0] if questions else None
+
+
+def _page(context: Context, which: InterruptFilter, cursor: bytes | None) -> list[InterruptRow]:
+    return list(context.store.list_interrupts(which, _PAGE, cursor).items)
+
+
+def _interrupts(rows: Sequence[InterruptRow]) -> Sequence[InterruptRow]:
+    return [row for row in rows if row.kind == "interrupt"]
+
+
+def _not_open(context: Context, key: str, root: bytes, interrupt_id: bytes | None) -> Conflict:
+    if interrupt_id is None:
+        return Conflict(f"flow {key} has no open interrupt; it was answered already, or none was asked")
+    what = f"interrupt {interrupt_id.hex()} of flow {key} is not open"
+    answer = context.store.answer_of(root, interrupt_id)
+    if answer is None:
+        return Conflict(f"{what}; it was answered or it lapsed, or there is no such id")
+    sender = "" if answer.sender is None else f" from {answer.sender}"
+    return Conflict(
+        f"{what}; it was answered by message {answer.seq}{sender} at {instant(answer.answered_at)}"
+    )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import WaitTimeout
+from penstock.operations.arrival import Arrival
 from penstock.operations.context import Context, Deadline, ended
 from penstock.operations.create import State, create, make_row, read_options, refused, resolve
 from penstock.operations.operation import Operation, Until
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from penstock.outcome import Outcome
     from penstock.runtime.waiters import Waiter
 
+#: Between two looks for a node.
+SHORTEST_WAIT_S = 0.005
+LONGEST_WAIT_S = 0.25
+
 
 def run(
     context: Context, workflow: str, state: State | None, timeout: Duration | None, options: Mapping[str, Any]
@@ -24,7 +29,7 @@ def run(
     """Create a flow and wait for it."""
     deadline = Deadline(seconds(timeout))
     asked = read_options(options)
-    if asked.idempotency_key is not None:
+    if asked.idempotency_key is not None or asked.thread is not None:
         key = yield from create(context, workflow, state, options)
         return (yield from _wait(context, key, deadline, timeout))
     graph_id = resolve(context, workflow, asked)
@@ -42,9 +47,14 @@ def run(
     return (yield from _wait(context, context.key_of(row[0]), deadline, timeout))
 
 
-def wait(context: Context, key: str, timeout: Duration | None) -> Operation[Outcome]:
-    """Wait until a flow has stopped."""
-    return (yield from _wait(context, key, Deadline(seconds(timeout)), timeout))
+def wait(
+    context: Context, key: str, timeout: Duration | None, until: str | None = None
+) -> Operation[Outcome]:
+    """Wait until a flow has stopped, or has come to the node `until`."""
+    deadline = Deadline(seconds(timeout))
+    if until is None:
+        return (yield from _wait(context, key, deadline, timeout))
+    return (yield from _wait_for_node(context, key, Arrival(context, key, until), deadline, timeout))
 
 
 def poll(context: Context, key: str, timeout: Duration) -> Operation[Outcome]:
@@ -80,6 +90,35 @@ def _wait(context: Context, key: str, deadline: Deadline, timeout: Duration | No
         if (values := (yield from _until_stop(context, flow_id, waiter, deadline, timeout))) is not None:
             return outcome_of(context, values)
         # It came to rest with a question, and somebody may have answered it since.
+
+
+def _wait_for_node(
+    context: Context, key: str, arrival: Arrival, deadline: Deadline, timeout: Duration | None
+) -> Operation[Outcome]:
+    """Look into the journal at a stop, and between stops ever more seldom."""
+    pause_s = SHORTEST_WAIT_S
+    while True:
+        waiter = _enter(context, arrival.flow_id)
+        try:
+            if arrival.has_come():
+                return snapshot(context, key)
+            outcome = read_outcome(context, key)
+            if outcome.is_stopped:
+                # It may have come to the node between the two looks, which changes nothing: it has stopped.
+                return outcome
+            left = deadline.left()
+            if left == 0:
+                raise WaitTimeout(
+                    f"flow {key} has come to node {arrival.node!r} and has stopped neither within {timeout}; "
+                    f"it goes on{context.port.absence()}",
+                    flow_key=key,
+                )
+            yield Until(waiter, pause_s if left is None else min(left, pause_s))
+            if waiter.value is SHUT:
+                raise ended(f"flow {key} was waited for")
+        finally:
+            _leave(context, arrival.flow_id, waiter)
+        pause_s = min(pause_s * 2, LONGEST_WAIT_S)
 
 
 def _until_stop(

@@ -39,6 +39,10 @@ class AnyPool(Protocol):
         """End a worker."""
         ...
 
+    def give_up(self, worker: int, dispatch: int, why: str) -> bool:
+        """Free the place of an attempt that does not end; whether it is free at once."""
+        ...
+
     async def stop(self, timeout: float) -> None:
         """End all workers."""
         ...
@@ -91,6 +95,8 @@ class Loop:
         # Written by any thread that kicks, cleared by the loop's: several kicks are one turn.
         self._is_kicked = False
         self._timer: asyncio.TimerHandle | None = None
+        # The instant of the next timer; the loop's thread alone.
+        self._due: int | None = None
 
     def start(self) -> TaskTable:
         """Start the thread and the workers; the tasks that they have.
@@ -132,6 +138,11 @@ class Loop:
         self._thread.join()
         self._thread = None
 
+    def turn(self) -> int | None:
+        """Look at the timers and dispatch what is ready, and give the instant of the next timer. Never from the loop."""
+        due: int | None = self.call(self._turn_now())
+        return due
+
     def replace_workers(self, why: str) -> None:
         """Kill all workers with what they run; new ones come up. Any thread but the loop's."""
         if self._loop is not None:
@@ -171,6 +182,10 @@ class Loop:
         self._pool = self._make_pool(on_worker=self._on_worker, on_data=self._on_data, on_gone=self._on_gone)
         self._table = await self._pool.start()
 
+    async def _turn_now(self) -> int | None:
+        self._turn()
+        return self._due
+
     async def _kill_workers(self, why: str) -> None:
         for worker in list(self._workers):
             if self._pool is not None:
@@ -189,20 +204,29 @@ class Loop:
         if self._is_draining or self._pool is None:
             return
         now = self._now()
-        due = self._core.tick(now)
+        for worker, dispatch, why in self._core.tick(now):
+            self._give_up(worker, dispatch, why, now)
         for worker, data in self._core.frames(now):
             self._pool.send(worker, data)
         if self._core.has_batch():
             self._wake_writer()
-        self._arm(due, now)
+        self._due, budget_ms = self._core.next_due()
+        waits = [] if self._due is None else [max(self._due - now, 0)]
+        self._arm(min(waits if budget_ms is None else [*waits, budget_ms], default=None))
 
-    def _arm(self, due: int | None, now: int) -> None:
+    def _give_up(self, worker: int, dispatch: int, why: str, now: int) -> None:
+        assert self._pool is not None
+        if self._pool.give_up(worker, dispatch, why):
+            self._core.give_up(worker, dispatch, now)
+        else:
+            self._core.drain_worker(worker)
+
+    def _arm(self, wait_ms: int | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if due is not None and self._loop is not None:
-            wait = min(max(due - now, 0) / 1000, LONGEST_SLEEP_S)
-            self._timer = self._loop.call_later(wait, self._turn)
+        if wait_ms is not None and self._loop is not None:
+            self._timer = self._loop.call_later(min(wait_ms / 1000, LONGEST_SLEEP_S), self._turn)
 
     def _on_worker(self, worker: int, _channel: Channel) -> None:
         self._workers.add(worker)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from penstock.runtime.claims import Claims, Owner
+from penstock.runtime.histories import Histories
 from penstock.runtime.inbox import Inbox
 from penstock.runtime.service import Service
 from penstock.store import Store
@@ -24,6 +25,7 @@ class Poller(Service):
         claims: Run when there is something to take.
         on_work: Told after anything came into the core.
         tick: Called at every look, for what else is served in bulk (waits, cleaning).
+        histories: Run after the mail came in.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Poller(Service):
         claims: Claims,
         on_work: Callable[[], None],
         tick: Callable[[], None] = lambda: None,
+        histories: Histories | None = None,
     ) -> None:
         super().__init__("penstock-poller")
         self._store = store
@@ -42,6 +45,7 @@ class Poller(Service):
         self._claims = claims
         self._on_work = on_work
         self._tick = tick
+        self._histories = histories
         self._wait_s = LONGEST_WAIT_S
 
     def poke(self) -> None:
@@ -56,6 +60,8 @@ class Poller(Service):
             found += self._inbox.run_once()
         if self._can_claim(look):
             found += self._claims.run_once()
+        if self._histories is not None:
+            found += self._histories.run_once()
         if found:
             self._on_work()
         self._tick()

@@ -10,11 +10,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock._core import Core
+from penstock.clock import SharedClock
 from penstock.errors import Invalid
 from penstock.runtime.claims import Claims
+from penstock.runtime.graph_finder import FindGraph, GraphFinder
 from penstock.runtime.heartbeat import Heartbeat
+from penstock.runtime.histories import Histories
 from penstock.runtime.housekeeping import Housekeeping
 from penstock.runtime.inbox import Inbox
+from penstock.runtime.leap import Leap
 from penstock.runtime.loop import Loop, PoolMaker
 from penstock.runtime.poller import Poller
 from penstock.runtime.service import Service
@@ -75,6 +79,7 @@ class Replica:
         lease_ms: int,
         core_options: Mapping[str, Any],
         make_pool: PoolMaker,
+        find_graph: FindGraph | None = None,
         now: Callable[[], int] | None = None,
     ) -> None:
         """Open the store, register, and make the core. `start` sets it going.
@@ -98,16 +103,32 @@ class Replica:
         self._inbox = Inbox(self.store, self.core)
         self._claims = Claims(self.store, self.core, self.writer, self._inbox, self._admit, self._on_fenced)
         self.loop = Loop(self.core, self.store.now, make_pool, self.writer.wake)
-        self.poller = Poller(self.store, self.core, self._inbox, self._claims, self._on_work, self._tick)
+        self.poller = Poller(
+            self.store,
+            self.core,
+            self._inbox,
+            self._claims,
+            self._on_work,
+            self._tick,
+            Histories(self.store, self.core),
+        )
+        self._finder = None if find_graph is None else GraphFinder(self, find_graph)
         self._peers = self._make_peer_services(lease_ms) if self.store.is_shared else ()
         # Set by any thread that learns of it, cleared by the poller's.
         self._is_fenced = False
         # Flows whose creators wait to be told whether they are stored; the poller's thread alone.
         self._unstored: set[bytes] = set()
         self._next_clean = self.store.now() + _CLEAN_EVERY_MS
+        self._leap = Leap(self.store.now)
+        self._forget_clock = now.listen(self._on_leap) if isinstance(now, SharedClock) else lambda: None
 
-    def publish(self, workflow: str, definition: bytes) -> bytes:
+    def publish(self, workflow: str, definition: bytes, *, is_lasting: bool = True) -> bytes:
         """Make a workflow known to the core and to every process that reads the database; its graph's id.
+
+        Args:
+            workflow: Its name.
+            definition: What it means.
+            is_lasting: The name means this graph from now on. Else the graph is one flow's, and the next one asks again.
 
         Raises:
             Invalid: The graph does not compile, or needs a task that the workers do not have; nothing is stored.
@@ -119,7 +140,8 @@ class Replica:
                 f"workflow {workflow!r} needs the task {missing[0]!r}, which the workers do not have; "
                 "decorate it with @app.task, above the engine in the app's module"
             )
-        self.core.publish(workflow, graph_id)
+        if is_lasting:
+            self.core.publish(workflow, graph_id)
         self.store.publish(graph_id, workflow, definition.decode())
         return graph_id
 
@@ -139,14 +161,20 @@ class Replica:
         """Begin to write and to claim."""
         self.writer.start()
         self.poller.start()
+        if self._finder is not None:
+            self._finder.start()
         for service in self._peers:
             service.start()
         self.loop.kick()
 
     def stop(self, timeout: float) -> None:
         """Drain for up to *timeout* seconds, release the flows and close everything. Idempotent."""
+        self._forget_clock()
         self.poller.stop()
         self.loop.stop(timeout)
+        if self._finder is not None:
+            # A host that still looks for a graph is not waited for: whoever takes the flow asks again.
+            self._finder.stop(timeout)
         self.writer.stop()
         for service in self._peers:
             service.stop()
@@ -163,12 +191,21 @@ class Replica:
             _log.error("Flow %s disagrees with its journal: %s", flow_id.hex()[:8], message)
         if report.reload:
             self._claims.reload(report.reload)
+        if self._finder is not None:
+            self._finder.wake()
         if report.mail or report.reload or self.waiters.wants_verdicts:
             self.poller.poke()
         self.loop.kick()
 
+    def _on_leap(self) -> None:
+        """Look at all timers: the clock has leapt, and what they were set by has not."""
+        self.loop.kick()
+        self.poller.poke()
+
     def _on_work(self) -> None:
         self.writer.wake()
+        if self._finder is not None:
+            self._finder.wake()
         self.loop.kick()
 
     def _on_fenced(self, fenced: Fenced) -> None:
@@ -235,6 +272,8 @@ class Replica:
         if self._unstored:
             self._tell_creators()
         self.waiters.tick()
+        if self._leap.has_leapt():
+            self.loop.kick()
         now = self.store.now()
         if now >= self._next_clean:
             self._next_clean = now + _CLEAN_EVERY_MS

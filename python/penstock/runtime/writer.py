@@ -67,6 +67,8 @@ class Writer(Service):
         self._on_foreign = on_foreign
         # Taken from the core and not committed yet; only the writer's thread looks at it.
         self._batches: deque[Batch] = deque()
+        #: How many batches were taken from the core so far; only the writer's thread looks at it.
+        self.taken = 0
         self._jobs_lock = threading.Lock()
         # Guarded by _jobs_lock:
         self._jobs: deque[Callable[[], None]] = deque()
@@ -128,6 +130,7 @@ class Writer(Service):
             if batch is None:
                 return None
             self._batches.append(batch)
+            self.taken += 1
         batch = self._batches[0]
         try:
             answer = self._store.commit(batch)

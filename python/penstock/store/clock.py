@@ -4,10 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-
-def wall_clock_ms() -> int:
-    """Milliseconds since 1970 by this machine."""
-    return time.time_ns() // 1_000_000
+from penstock.clock import wall_clock_ms as wall_clock_ms
 
 
 class Clock:

@@ -17,6 +17,8 @@ Insert = Callable[[sa.Table], Any]
 
 _ATTEMPTS = 3
 """A flow whose key was taken may be gone again when it is looked for."""
+_TURN_ATTEMPTS = 1_000
+"""The next turn may be taken as often as others join the thread at this moment."""
 
 
 def create_flows(conn: Connection, new: Sequence[NewFlow], insert: Insert) -> list[Created]:
@@ -34,7 +36,7 @@ def create_flows(conn: Connection, new: Sequence[NewFlow], insert: Insert) -> li
 
 def _create(conn: Connection, new: NewFlow, insert: Insert) -> Created:
     """Insert a flow, or find the one that has its idempotency key, whoever inserts it at the same moment."""
-    for _ in range(_ATTEMPTS):
+    for _ in range(_TURN_ATTEMPTS if new.is_next_turn else _ATTEMPTS):
         same = _find_same(conn, new)
         if same is not None:
             return same
@@ -47,7 +49,8 @@ def _create(conn: Connection, new: NewFlow, insert: Insert) -> Created:
         same = _find_same(conn, new)
         if same is not None:
             return same
-        if new.idempotency_key is None or _is_taken(conn, new, values):
+        is_hopeless = new.idempotency_key is None or _is_taken(conn, new, values)
+        if is_hopeless and not new.is_next_turn:
             break
     raise _conflict(new, values)
 

@@ -45,6 +45,13 @@ def read_outcomes(conn: Connection, flow_ids: Collection[bytes]) -> dict[bytes, 
     return found
 
 
+def read_latest_turn(conn: Connection, thread_id: bytes) -> OutcomeRow | None:
+    """Read the last turn of a thread, by `flows_thread`. A fork has no turn."""
+    turns = sa.select(*_COLUMNS).where(flows.c.thread_id == thread_id, flows.c.turn.is_not(None))
+    row = conn.execute(turns.order_by(flows.c.turn.desc()).limit(1)).first()
+    return None if row is None else OutcomeRow(*row)
+
+
 def read_tree(conn: Connection, root_id: bytes) -> list[OutcomeRow]:
     """Read a root by its key and what is below it by `flows_root`, oldest first."""
     below = (flows.c.root_id == root_id) & flows.c.parent_id.is_not(None)

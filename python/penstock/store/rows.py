@@ -79,6 +79,7 @@ class LoadRow(NamedTuple):
     baggage: str | None
     trace_parent: str | None
     created_at: int
+    thread_id: bytes | None
     notify: str | None
     delete_on_completion: bool
     journal: list[tuple[int, int, str, str, int, int, str]]
@@ -205,9 +206,19 @@ class InterruptFilter:
     """Which open questions to list: those for which everything given holds."""
 
     root_id: bytes | None = None
+    interrupt_id: bytes | None = None
     workflow: str | None = None
     node: str | None = None
     key: str | None = None
+    is_oldest_first: bool = False
+
+
+class Answer(NamedTuple):
+    """The message that answered a question."""
+
+    seq: int
+    sender: str | None
+    answered_at: int
 
 
 class PageOfFlows(NamedTuple):

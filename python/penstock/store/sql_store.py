@@ -8,12 +8,13 @@ from typing import Any
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 
-from penstock.store import creation, flows, graphs, inbox, interrupts, journal, replicas
+from penstock.store import creation, flows, graphs, inbox, interrupts, journal, replicas, revival
 from penstock.store.batch import Fenced
 from penstock.store.clock import Clock, wall_clock_ms
 from penstock.store.flows import JsonQueries
 from penstock.store.migrations import check_schema
 from penstock.store.rows import (
+    Answer,
     Created,
     FlowFilter,
     InterruptFilter,
@@ -23,6 +24,7 @@ from penstock.store.rows import (
     PageOfFlows,
     PageOfInterrupts,
     ReplicaRow,
+    Sent,
     Verdict,
 )
 
@@ -34,8 +36,11 @@ class SqlStore(ABC):
 
     _json: JsonQueries
 
-    def __init__(self, now: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, now: Callable[[], int] | None = None, lease_now: Callable[[], int] | None = None
+    ) -> None:
         self._clock = Clock(now or wall_clock_ms)
+        self._lease_clock = Clock(lease_now or wall_clock_ms)
         # Written by register and leave, read by any thread:
         self._replica_id = 0
 
@@ -69,7 +74,7 @@ class SqlStore(ABC):
     def renew_lease(self, lease_ms: int) -> bool:
         """Put off the instant at which others may declare this replica dead."""
         with self._writing() as conn:
-            return replicas.renew_lease(conn, self._replica_id, self.now() + lease_ms)
+            return replicas.renew_lease(conn, self._replica_id, self._lease_clock.now() + lease_ms)
 
     def create(self, flows: Sequence[NewFlow]) -> list[Created] | Fenced:
         """Insert flows, all or none."""
@@ -78,6 +83,16 @@ class SqlStore(ABC):
             if self._replica_id and not replicas.is_alive(conn, self._replica_id):
                 return Fenced(self._replica_id)
             return creation.create_flows(conn, flows, self._insert_new)
+
+    def revive(self, messages: Sequence[tuple[bytes, str, str]]) -> list[Sent] | None:
+        """Post messages, all or none, also to flows that have ended."""
+        with self._writing() as conn:
+            return revival.send_or_revive(conn, messages, self.now(), self._insert_new)
+
+    def latest_turn(self, thread_id: bytes) -> OutcomeRow | None:
+        """Read the last turn of a thread."""
+        with self._reading() as conn:
+            return flows.read_latest_turn(conn, thread_id)
 
     def publish(self, graph_id: bytes, workflow: str, definition: str) -> None:
         """Store a definition, once for ever."""
@@ -92,7 +107,7 @@ class SqlStore(ABC):
     def has_living_replica(self) -> bool:
         """Tell whether anybody's lease holds."""
         with self._reading() as conn:
-            return replicas.has_lease(conn, self.now())
+            return replicas.has_lease(conn, self._lease_clock.now())
 
     def declare_dead(self) -> list[int]:
         """Nobody: where one engine holds the database there are no others."""
@@ -145,9 +160,14 @@ class SqlStore(ABC):
     def list_interrupts(
         self, which: InterruptFilter, limit: int = 100, cursor: bytes | None = None
     ) -> PageOfInterrupts:
-        """Read a page of open questions, newest first."""
+        """Read a page of open questions, newest first unless asked otherwise."""
         with self._reading() as conn:
             return interrupts.list_interrupts(conn, which, min(limit, PAGE_LIMIT), cursor)
+
+    def answer_of(self, root_id: bytes, interrupt_id: bytes) -> Answer | None:
+        """Find the message that answered a question of this tree."""
+        with self._reading() as conn:
+            return interrupts.read_answer(conn, root_id, interrupt_id)
 
     def graph(self, graph_id: bytes) -> str | None:
         """Read a definition."""

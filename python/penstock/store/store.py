@@ -9,7 +9,7 @@ refuses raises `RefusedRow`, and nothing of the transaction was written.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError
 from penstock.errors import Invalid
 from penstock.store.batch import Batch, Committed, Fenced
 from penstock.store.rows import (
+    Answer,
     Claimed,
     Created,
     Ended,
@@ -34,6 +35,9 @@ from penstock.store.rows import (
     Sent,
     Verdict,
 )
+
+Now: TypeAlias = Callable[[], int] | None
+"""A clock; None for the default one."""
 
 
 class Store(Protocol):
@@ -147,6 +151,16 @@ class Store(Protocol):
     def send(self, flow_id: bytes, kind: str, body: str, sender: str | None = None) -> Sent | Ended | None:
         """Put a message into a flow's inbox; None when there is no such flow."""
 
+    def revive(self, messages: Sequence[tuple[bytes, str, str]]) -> list[Sent] | None:
+        """Put (flow_id, kind, body) into inboxes, all or none; a flow that has ended is made live again to read its own.
+
+        Its row in `flows` stays as it is until its new owner obeys; refuses it, the live row goes again. None when one
+        of the flows does not exist. The flows of a tree are given root first.
+
+        Raises:
+            Conflict: An unfinished flow has the business key of one that would be revived.
+        """
+
     def publish(self, graph_id: bytes, workflow: str, definition: str) -> None:
         """Store a definition, once for ever; a definition published again becomes its workflow's newest."""
 
@@ -191,6 +205,9 @@ class Store(Protocol):
     def tree(self, root_id: bytes) -> list[OutcomeRow]:
         """Read a root and all flows below it, oldest first."""
 
+    def latest_turn(self, thread_id: bytes) -> OutcomeRow | None:
+        """Read the last turn of a thread; forks are none."""
+
     def journal(self, flow_id: bytes, after: int = 0) -> list[JournalRow]:
         """Read the events of a flow past ord *after*, in order."""
 
@@ -200,7 +217,10 @@ class Store(Protocol):
     def list_interrupts(
         self, which: InterruptFilter, limit: int = 100, cursor: bytes | None = None
     ) -> PageOfInterrupts:
-        """Read a page of at most 1 000 open questions, newest first."""
+        """Read a page of at most 1 000 open questions, newest first unless asked otherwise."""
+
+    def answer_of(self, root_id: bytes, interrupt_id: bytes) -> Answer | None:
+        """Find the message that answered a question of this tree; None when it was none, or is swept away."""
 
     def graph(self, graph_id: bytes) -> str | None:
         """Read a definition."""
@@ -209,7 +229,9 @@ class Store(Protocol):
         """Read id and definition of what was last published under this name."""
 
 
-def open_store(url: str, now: Callable[[], int] | None = None) -> Store:
+def open_store(
+    url: str, now: Callable[[], int] | None = None, lease_now: Callable[[], int] | None = None
+) -> Store:
     """Open the database at *url*, a SQLAlchemy URL.
 
     `sqlite://` is a database of its own in a temporary directory, gone when the store is closed. A SQLite URL takes
@@ -219,7 +241,10 @@ def open_store(url: str, now: Callable[[], int] | None = None) -> Store:
 
     Args:
         url: `sqlite:///flows.db`, `postgresql://user@host/database` and the like.
-        now: The clock in milliseconds, for tests; default: the database's, on SQLite the process's.
+        now: The clock in milliseconds that work is scheduled by, for tests; default: the database's, on SQLite the
+            process's.
+        lease_now: The one that leases are judged by, for tests of them; same default. They measure whether a process
+            lives, which a test that lets thirty days pass at once must not change.
 
     Raises:
         Invalid: The URL cannot be read, or names a database or an option that this version does not know.
@@ -234,22 +259,22 @@ def open_store(url: str, now: Callable[[], int] | None = None) -> Store:
         raise Invalid(
             f"Databases of this version: {', '.join(sorted(_OPENERS))}; {parsed.get_backend_name()!r} is not one."
         )
-    return opener(parsed, now)
+    return opener(parsed, now, lease_now)
 
 
-def _open_sqlite(url: URL, now: Callable[[], int] | None) -> Store:
+def _open_sqlite(url: URL, now: Now, lease_now: Now) -> Store:
     from penstock.store.dialects.sqlite import SqliteStore
 
-    return SqliteStore(url, now)
+    return SqliteStore(url, now, lease_now)
 
 
-def _open_postgresql(url: URL, now: Callable[[], int] | None) -> Store:
+def _open_postgresql(url: URL, now: Now, lease_now: Now) -> Store:
     from penstock.store.dialects.postgresql import PostgresStore
 
-    return PostgresStore(url, now)
+    return PostgresStore(url, now, lease_now)
 
 
-_OPENERS: dict[str, Callable[[URL, Callable[[], int] | None], Store]] = {
+_OPENERS: dict[str, Callable[[URL, Now, Now], Store]] = {
     "sqlite": _open_sqlite,
     "postgresql": _open_postgresql,
 }

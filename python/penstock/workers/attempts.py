@@ -20,7 +20,7 @@ Result = tuple[int, int, int, str, str]
 
 _MOST_US = 2**32 - 1
 # How long cancelled asyncio tasks of an ended attempt may take to end before the result is sent anyway.
-_LEFTOVER_SECONDS = 1.0
+_LEFTOVER_SECONDS = 0.5
 
 
 def run_attempt(flow: Flow, task: Task) -> Result:
@@ -31,6 +31,7 @@ def run_attempt(flow: Flow, task: Task) -> Result:
 def _run_in_context(flow: Flow, task: Task) -> Result:
     _current.set(flow)
     started = time.perf_counter_ns()
+    flow._begin()
     try:
         if flow.is_cancelled:
             raise cancelled()
@@ -44,6 +45,7 @@ async def run_async_attempt(flow: Flow, task: Task) -> Result:
     """Run an async task as a coroutine of the worker's loop; the caller gives it a context of its own."""
     _current.set(flow)
     started = time.perf_counter_ns()
+    flow._begin()
     try:
         merge_returned(flow, await task.call(flow))
         result = settle(flow, None, started)
@@ -66,7 +68,10 @@ def _settled(flow: Flow, error: BaseException | None) -> tuple[int, str, str]:
     if calls is not None and calls.failure is not None:
         return WorkerCodec.ERROR, "", failure_json(calls.failure)
     if calls is not None and calls.opened:
-        return WorkerCodec.PARKED, flow._parked_changes, f'{{"calls":[{",".join(calls.opened)}]}}'
+        if error is None and calls.has_parked_itself:
+            error = _swallowed(flow)
+        elif not flow.is_cancelled:
+            return WorkerCodec.PARKED, flow._parked_changes, f'{{"calls":[{",".join(calls.opened)}]}}'
     if isinstance(error, asyncio.CancelledError):
         error = cancelled()
     if error is not None:
@@ -105,6 +110,14 @@ async def _end_leftovers(flow: Flow) -> None:
         except asyncio.CancelledError:
             pass  # the attempt has its result already
     flow._calls.look_at_parks()
+
+
+def _swallowed(flow: Flow) -> Permanent:
+    return Permanent(
+        "error",
+        f"the task at {flow.node!r} made a call that has no answer yet, and did not let it end the attempt; let what the "
+        "call raises pass, so no `except BaseException` and no `return` in `finally`",
+    )
 
 
 def _competing(flow: Flow, goto: str) -> Permanent:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.clock import SharedClock, wall_clock_ms
 from penstock.workers.process import limit_library_threads
 from penstock.workers.spec import AppSpec
 
@@ -20,11 +22,14 @@ class Boot:
     sys_path: list[str]
     argv: list[str]
     python_path: str | None
+    clock: str | None = None
+    """The file of the clock that tasks go by; None for the machine's."""
 
     @classmethod
-    def of_host(cls, spec: AppSpec, threads: int) -> Boot:
+    def of_host(cls, spec: AppSpec, threads: int, clock: SharedClock | None = None) -> Boot:
         """Describe the calling process."""
-        return cls(spec, threads, list(sys.path), list(sys.argv), os.environ.get("PYTHONPATH"))
+        path = None if clock is None else str(clock.path)
+        return cls(spec, threads, list(sys.path), list(sys.argv), os.environ.get("PYTHONPATH"), path)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Boot:
@@ -39,7 +44,12 @@ class Boot:
             "sys_path": self.sys_path,
             "argv": self.argv,
             "python_path": self.python_path,
+            "clock": self.clock,
         }
+
+    def now(self) -> Callable[[], int]:
+        """Open the clock that tasks go by."""
+        return wall_clock_ms if self.clock is None else SharedClock(self.clock)
 
     def apply(self) -> None:
         """Make this process look like the host to an import."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import threading
 from collections.abc import Callable
@@ -67,6 +68,19 @@ class Channel:
                 return
             self._unsent += memoryview(data)[sent:]
         self._loop.call_soon_threadsafe(self._watch)
+
+    def pump(self) -> None:
+        """Wait for the other side and take what it sent, on the loop's thread while its loop cannot."""
+        if self._is_closed:
+            return
+        wanted = select.POLLIN | (select.POLLOUT if self._unsent else 0)
+        poll = select.poll()
+        poll.register(self._sock, wanted)
+        for _, ready in poll.poll():
+            if ready & select.POLLOUT:
+                self._write()
+            if ready & ~select.POLLOUT:
+                self._read()
 
     def read_rest(self) -> None:
         """Read what stands in the socket now, when its process is known to be gone."""

@@ -1,8 +1,9 @@
-"""Whole states that tasks wait for: those whose frame carried a part of theirs."""
+"""Fields that tasks wait for: those that their frame did not carry."""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 
@@ -13,47 +14,67 @@ from penstock.workers.failure import cancelled
 
 
 class Fetches:
-    """Asks the engine for states. `_lock` guards `_waiting` and `_is_closed`."""
+    """Asks the engine for fields. `_lock` guards `_waiting` and `_is_closed`."""
 
-    def __init__(self, flows: Mapping[int, Flow], send: Callable[[bytes], None]) -> None:
-        """Make it on the thread that brings the answers, which must never wait for one.
+    def __init__(
+        self, flows: Mapping[int, Flow], send: Callable[[bytes], None], pump: Callable[[], None]
+    ) -> None:
+        """Make it on the thread that brings the answers.
 
         Args:
             flows: The attempts that have not ended, by dispatch; looked at only.
             send: Sends to the engine, from any thread.
+            pump: Waits for something from the engine and takes it, on that thread.
         """
         self._flows = flows
         self._send = send
+        self._pump = pump
         self._loop_thread = threading.get_ident()
         self._lock = threading.Lock()
-        # By dispatch: threads that a task has started may look at its carrier at the same time.
-        self._waiting: dict[int, Future[str]] = {}
+        # By dispatch, with what was asked, in the order of the questions, which is that of the answers: threads that a
+        # task has started may look at its carrier at the same time.
+        self._waiting: dict[int, deque[tuple[str, Future[str]]]] = {}
         self._is_closed = False
 
-    def fetch(self, dispatch: int) -> str:
-        """Give the whole state of an attempt, a JSON object; waits for the engine.
+    def fetch(self, dispatch: int, names: str) -> str:
+        """Give fields of an attempt's state, a JSON object; waits for the engine.
+
+        An async task that looks at a field which it was not sent keeps its loop waiting, for as long as the engine takes to
+        send it.
+
+        Args:
+            dispatch: The attempt.
+            names: A JSON list, or empty for all fields.
 
         Raises:
-            Invalid: The attempt has ended, or the caller is the thread that would bring the answer.
+            Invalid: The attempt has ended.
             Permanent: The attempt is no longer wanted, or the engine is gone.
         """
         flow = self._flows.get(dispatch)
         if flow is None or flow._ended:
             raise Invalid("the attempt has ended: of its state only what the task has read is left")
-        if threading.get_ident() == self._loop_thread:
-            raise Invalid("a sync task's flow was read on the worker's event loop; read it in the task")
-        state = self._ask(dispatch).result() if not flow._cancelled else ""
+        state = "" if flow._cancelled else self._answer(dispatch, names)
         if not state:
             flow._cancelled = True
             raise cancelled()
         return state
 
     def arrived(self, dispatch: int, state: str) -> None:
-        """Hand over a state; empty when the attempt is no longer wanted. One that nobody waits for is dropped."""
+        """Hand over fields; empty when the attempt is not current. What nobody waits for is dropped."""
         with self._lock:
-            waiting = self._waiting.pop(dispatch, None)
-        if waiting is not None:
-            waiting.set_result(state)
+            waiting = self._waiting.get(dispatch)
+            first = waiting.popleft()[1] if waiting else None
+            if not waiting:
+                self._waiting.pop(dispatch, None)
+        if first is not None:
+            first.set_result(state)
+
+    def cancel(self, dispatch: int) -> None:
+        """The attempt is no longer wanted: who waits for it is cancelled."""
+        with self._lock:
+            waiting = self._waiting.pop(dispatch, ())
+        for _, future in waiting:
+            future.set_result("")
 
     def close(self) -> None:
         """No more answers come: who waits, and who comes later, is cancelled."""
@@ -61,16 +82,19 @@ class Fetches:
             self._is_closed = True
             waiting = list(self._waiting)
         for dispatch in waiting:
-            self.arrived(dispatch, "")
+            self.cancel(dispatch)
 
-    def _ask(self, dispatch: int) -> Future[str]:
+    def _answer(self, dispatch: int, names: str) -> str:
         with self._lock:
-            waiting = self._waiting.get(dispatch)
-            is_first = waiting is None
-            if waiting is None:
-                waiting = self._waiting[dispatch] = Future()
-        if self._is_closed:
-            self.arrived(dispatch, "")
-        elif is_first:
-            self._send(WorkerCodec.fetch(dispatch))
-        return waiting
+            if self._is_closed:
+                return ""
+            waiting = self._waiting.setdefault(dispatch, deque())
+            answer = next((future for asked, future in waiting if asked == names), None)
+            if answer is None:
+                answer = Future()
+                waiting.append((names, answer))
+                self._send(WorkerCodec.fetch(dispatch, names))
+        if threading.get_ident() == self._loop_thread:
+            while not answer.done():
+                self._pump()
+        return answer.result()

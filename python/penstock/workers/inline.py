@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from penstock._core import WorkerCodec
 from penstock.app import App
+from penstock.clock import wall_clock_ms
 from penstock.errors import Invalid
 from penstock.host import TaskExecutor
 from penstock.workers.channel import Channel
@@ -22,6 +23,9 @@ from penstock.workers.runner import Runner
 from penstock.workers.tasks import AppTasks, ExecutorTasks, Tasks, TaskTable
 
 log = logging.getLogger("penstock.workers")
+
+# An event loop that an async task holds up for longer is replaced, with everything on it.
+_HELD_UP_SECONDS = 1.0
 
 
 class InlinePool:
@@ -35,6 +39,7 @@ class InlinePool:
         on_worker: Callable[[int, Channel], None],
         on_data: Callable[[int, bytes], None],
         on_gone: Callable[[int, WorkerExit], None],
+        now: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """Make a pool that `start` brings up.
 
@@ -44,11 +49,13 @@ class InlinePool:
             on_worker: Called when the worker is ready, before its first data.
             on_data: Called with each piece of its stream.
             on_gone: Called once when it is gone, after its last data.
+            now: What tasks take for the time, in milliseconds.
         """
         if threads < 1:
             raise Invalid(f"a pool has at least one thread, not {threads}")
         self._tasks: Tasks = AppTasks(app) if isinstance(app, App) else ExecutorTasks(app)
         self._threads = threads
+        self._now = now
         self._on_worker = on_worker
         self._on_data = on_data
         self._on_gone = on_gone
@@ -79,6 +86,30 @@ class InlinePool:
         self._channel.close()
         self._bury(worker, WorkerExit(None, None, f"its threads were given up: {why}"))
 
+    def give_up(self, worker: int, dispatch: int, why: str) -> bool:
+        """Free the place of an attempt that does not end: a thread of its own goes with it, and a new one comes.
+
+        Returns:
+            True: the place is free.
+        """
+        if worker != self._number or self._channel is None:
+            return True
+        log.warning("a task in the engine's process does not end and keeps its thread: %s", why)
+        runner, is_done = self._runner, threading.Event()
+
+        def given_up(is_thread_lost: bool) -> None:
+            is_done.set()
+            if is_thread_lost:
+                _start_thread(runner.run_sync, f"penstock-inline-{worker}-for-{dispatch}")
+
+        runner.give_up(dispatch, given_up)
+        self._loop.call_later(_HELD_UP_SECONDS, self._check_given_up, worker, is_done, why)
+        return True
+
+    def _check_given_up(self, worker: int, is_done: threading.Event, why: str) -> None:
+        if not is_done.is_set():
+            self.kill(worker, why)
+
     async def stop(self, timeout: float) -> None:
         """Let the threads finish what they have; after `timeout` seconds they are left alone."""
         self._is_stopping = True
@@ -100,7 +131,7 @@ class InlinePool:
         self._number = number = next_worker()
         self._is_up = False
         mine, theirs = socket.socketpair()
-        runner = Runner(theirs, self._tasks, self._threads)
+        self._runner = runner = Runner(theirs, self._tasks, self._threads, self._now)
         self._channel = Channel(
             self._loop, mine, lambda data: self._on_piece(number, data), lambda: self._on_close(number)
         )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from penstock._core import WorkerCodec
+from penstock.clock import SharedClock
 from penstock.errors import EngineUnavailable, Invalid
 from penstock.workers.boot import Boot
 from penstock.workers.channel import Channel
@@ -53,6 +54,7 @@ class Pool:
         on_worker: Callable[[int, Channel], None],
         on_data: Callable[[int, bytes], None],
         on_gone: Callable[[int, WorkerExit], None],
+        clock: SharedClock | None = None,
     ) -> None:
         """Make a pool that `start` brings up.
 
@@ -63,10 +65,11 @@ class Pool:
             on_worker: Called when a worker is ready, before its first data.
             on_data: Called with each piece of a worker's stream.
             on_gone: Called once for each worker that was ready, after its last data.
+            clock: What tasks take for the time; None for the machine's.
         """
         if workers < 1 or threads < 1:
             raise Invalid(f"a pool has at least one worker and one thread, not {workers} and {threads}")
-        self._boot = Boot.of_host(spec, threads)
+        self._boot = Boot.of_host(spec, threads, clock)
         self._target = workers
         self._on_worker = on_worker
         self._on_data = on_data
@@ -109,6 +112,16 @@ class Pool:
         if known is not None and self._zygote is not None:
             known.why = why
             self._zygote.send({"kind": "kill", "worker": worker})
+
+    def give_up(self, worker: int, dispatch: int, why: str) -> bool:
+        """Free the place of an attempt that does not end: kill its worker.
+
+        Returns:
+            False: the place is free when the worker is gone.
+        """
+        log.warning("worker %d is killed: %s", worker, why)
+        self.kill(worker, why)
+        return False
 
     async def stop(self, timeout: float) -> None:
         """Let all workers finish what they have and end them; after `timeout` seconds they are killed."""

@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from penstock._core import WorkerCodec
+from penstock.clock import wall_clock_ms
 from penstock.encoding import decode
 from penstock.errors import PenstockError
 from penstock.flow import Attempt, Flow, _current
@@ -39,11 +40,14 @@ class Runner:
     `threads` others, which share only `_queue`, `_outbox` and `_fetches` with it.
     """
 
-    def __init__(self, sock: socket.socket, tasks: Tasks, threads: int) -> None:
+    def __init__(
+        self, sock: socket.socket, tasks: Tasks, threads: int, now: Callable[[], int] = wall_clock_ms
+    ) -> None:
         """Make the runner of a socket; its loop is made by the thread that serves."""
         self._sock = sock
         self._tasks = tasks
         self._threads = threads
+        self._now = now
         self._queue: queue.SimpleQueue[tuple[Flow, Task] | None] = queue.SimpleQueue()
         self._codec = WorkerCodec()
         self._reducers: dict[int, dict[str, str]] = {}
@@ -67,10 +71,10 @@ class Runner:
                 ends itself there. Without it the rest is cancelled.
         """
         self._loop = loop = _new_loop()
-        loop.set_task_factory(_task_factory)
+        loop.set_task_factory(task_factory)
         self._channel = Channel(loop, self._sock, self._on_data, lambda: self._on_close(on_engine_gone))
         self._outbox = Outbox(self._channel)
-        self._fetches = Fetches(self._flows, self._channel.send)
+        self._fetches = Fetches(self._flows, self._channel.send, self._channel.pump)
         self._is_up.set()
         try:
             self._channel.send(WorkerCodec.hello(json.dumps({"pid": os.getpid(), "threads": self._threads})))
@@ -89,12 +93,35 @@ class Runner:
         while (item := waiting.get()) is not None:
             flow, task = item
             outbox.flush_old()
-            outbox.add(run_attempt(flow, task))
-            self._flows.pop(flow._attempt.dispatch, None)
+            result = run_attempt(flow, task)
+            if self._flows.pop(flow._attempt.dispatch, None) is None:
+                return  # it was given up, and another thread has this one's place
+            outbox.add(result)
             if waiting.empty():
                 outbox.flush()
         outbox.flush()
         self._tell_loop(self._on_thread_done)
+
+    def give_up(self, dispatch: int, on_given_up: Callable[[bool], None]) -> None:
+        """Let go of an attempt that does not end; from any thread.
+
+        Args:
+            dispatch: The attempt. What it comes to is dropped.
+            on_given_up: Called when that is done, on whatever thread, with whether it holds one of the threads that run
+                sync tasks, which ends with it. Never called while the loop is held up.
+        """
+        if dispatch in self._running:
+            self._tell_loop(lambda: on_given_up(self._drop(dispatch)))
+        elif self._flows.pop(dispatch, None) is not None:
+            on_given_up(True)
+        else:
+            on_given_up(False)
+
+    def _drop(self, dispatch: int) -> bool:
+        self._flows.pop(dispatch, None)
+        self._running.pop(dispatch, None)
+        self._check_finished()
+        return False
 
     @property
     def is_finished(self) -> bool:
@@ -127,7 +154,7 @@ class Runner:
             self._stop()
 
     def _start(self, attempt: Attempt) -> None:
-        flow = Flow(attempt, self._reducers.get(attempt.graph_no, {}), self._fetches.fetch)
+        flow = Flow(attempt, self._reducers.get(attempt.graph_no, {}), self._fetches.fetch, self._now)
         try:
             task = self._tasks.find(attempt.task)
         except Exception as error:  # noqa: BLE001 - a host's executor may raise what it likes
@@ -146,8 +173,9 @@ class Runner:
         """Report an async attempt; one cancelled before its first line has no result of its own."""
         dispatch = flow._attempt.dispatch
         error = asyncio.CancelledError() if ended.cancelled() else ended.exception()
-        self._report(ended.result() if error is None else settle(flow, error, time.perf_counter_ns()))
-        self._flows.pop(dispatch, None)
+        result = ended.result() if error is None else settle(flow, error, time.perf_counter_ns())
+        if self._flows.pop(dispatch, None) is not None:
+            self._report(result)
         self._running.pop(dispatch, None)
         self._check_finished()
 
@@ -160,7 +188,7 @@ class Runner:
         flow = self._flows.get(dispatch)
         if flow is not None:
             flow._cancelled = True
-            self._fetches.arrived(dispatch, "")
+            self._fetches.cancel(dispatch)
         running = self._running.get(dispatch)
         if running is not None:
             running.cancel()
@@ -229,7 +257,7 @@ def _run_until_stopped(loop: asyncio.AbstractEventLoop, runner: Runner) -> None:
             continue
 
 
-def _task_factory(
+def task_factory(
     loop: asyncio.AbstractEventLoop,
     coro: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
     **options: Any,

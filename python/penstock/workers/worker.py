@@ -20,9 +20,10 @@ from penstock.workers.runner import Runner
 from penstock.workers.tasks import AppTasks, Tasks
 
 
-def run_worker(sock: socket.socket, tasks: Tasks, threads: int) -> int:
+def run_worker(sock: socket.socket, tasks: Tasks, boot: Boot) -> int:
     """Run a settled worker process to its end and give its exit code."""
-    runner = Runner(sock, tasks, threads)
+    threads = boot.threads
+    runner = Runner(sock, tasks, threads, boot.now())
     _forget_in_children(sock)
     loop_thread = threading.Thread(target=_serve, args=(runner,), name="penstock-worker-loop")
     loop_thread.start()
@@ -83,7 +84,7 @@ def main(arguments: list[str]) -> int:
         traceback.print_exc()
         return ExitCode.BOOT_FAILED
     become_worker()
-    return run_worker(socket.socket(fileno=sock_fd), tasks, boot.threads)
+    return run_worker(socket.socket(fileno=sock_fd), tasks, boot)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ class Zygote:
         die_with_parent(self._pid)
         close_all([*self._control.detach(), self._wake_read, self._wake_write])
         become_worker()
-        return run_worker(socket.socket(fileno=fd), self._tasks, self._boot.threads)
+        return run_worker(socket.socket(fileno=fd), self._tasks, self._boot)
 
     def _exec(self, worker: int, fd: int) -> None:
         boot_read, boot_write = os.pipe()

@@ -5,18 +5,26 @@
 //! the outside: time comes in as `now_ms`, chance through [`Options::random`].
 
 mod admit;
+mod budgets;
+mod children;
 mod commit;
+mod deferred;
 mod dispatch;
 mod graphs;
+mod holds;
 mod mail;
 mod needs;
+mod notify;
 mod pace;
 mod park;
 mod refuse;
 mod rejoin;
 mod release;
 mod resources;
+mod resume;
+mod rewind;
 mod settle;
+mod signals;
 mod sweep;
 mod waits;
 
@@ -26,7 +34,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::batch::{Building, Group, NewFlow};
-use crate::flow::{Context, Flow, Status, TaskResult};
+use crate::flow::{Context, Flow, Status, TaskResult, DEFAULT_MAX_STEPS};
 use crate::graph::Graph;
 use crate::ids::{new_id, FlowId};
 use crate::lru::Lru;
@@ -34,9 +42,12 @@ use crate::scheduler::{Scheduler, SlotOptions, TaskKind, Timers};
 use crate::wire::{FrameReader, FrameWriter};
 
 pub use admit::{input_state, new_state, LoadedFlow};
+pub use budgets::Overdue;
 pub use commit::{Report, Stopped};
+pub use deferred::Wanted;
 pub use mail::{Mail, MAIL_KINDS};
 pub use needs::Needs;
+pub use rewind::{next_state, try_rewind};
 
 /// How long a released flow stays in memory unused.
 const RELEASED_TTL_MS: u64 = 600_000;
@@ -60,8 +71,12 @@ pub struct Options {
     pub room: usize,
     /// Longest attempt when neither flow nor node says otherwise.
     pub time_budget_ms: i64,
+    /// How long an attempt may take to end after it was told that its time is up.
+    pub grace_ms: i64,
     /// A flow that waits longer than this is released.
     pub release_after_ms: i64,
+    /// Steps that one flow may create.
+    pub max_steps: u64,
     /// Longest body of one event.
     pub max_event_bytes: usize,
     /// Journal bytes after which a snapshot is worth while.
@@ -81,7 +96,9 @@ impl Default for Options {
             shard: 1,
             room: 2_048,
             time_budget_ms: 120_000,
+            grace_ms: 1_000,
             release_after_ms: 5_000,
+            max_steps: DEFAULT_MAX_STEPS,
             max_event_bytes: MAX_EVENT_BYTES,
             snapshot_bytes: 256 << 10,
             threads: 1,
@@ -155,6 +172,8 @@ pub(crate) struct Live {
     /// Steps offered to the scheduler.
     pub offered: FxHashSet<u64>,
     pub told: Status,
+    /// What its parent was told last: whether a question is open in its tree.
+    pub told_parent: bool,
     pub journal_bytes: usize,
     pub snapshot_len: usize,
     pub is_releasing: bool,
@@ -169,11 +188,15 @@ pub(crate) struct Live {
     pub refusals: u32,
     /// Messages whose effect the database refused: they get that as their verdict.
     pub blamed_mail: FxHashSet<i64>,
+    /// It had finished when it was loaded: what is to happen to it is in its mail.
+    pub is_revived: bool,
+    /// Set while a message waits for the whole journal.
+    pub history: Option<Box<rewind::History>>,
 }
 
 impl Live {
     fn has_unread_mail(&self) -> bool {
-        self.seen == UNREAD
+        self.seen == UNREAD || self.history.is_some()
     }
 }
 
@@ -187,12 +210,16 @@ pub(crate) struct Running {
     pub queued_ms: i64,
     /// Whether the worker was told; a guarded step waits for its `started` event first.
     pub is_sent: bool,
+    pub budget_ms: i64,
+    /// Its time is up and it was told: whatever it answers, it has failed.
+    pub is_late: bool,
 }
 
 pub(crate) struct Worker {
     pub reader: FrameReader,
     pub outbox: FrameWriter,
     pub graphs: FxHashSet<u32>,
+    pub clocks: budgets::Clocks,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -248,10 +275,18 @@ pub struct Engine {
     in_flight: FxHashSet<FlowId>,
     /// Flows that were rolled back and are not reported yet.
     reloads: FxHashSet<FlowId>,
+    /// Flows whose mail waits for their journal.
+    histories: FxHashSet<FlowId>,
     next_batch: u64,
     ticket: u64,
     pace: pace::Pace,
+    overdue: Vec<Overdue>,
+    /// The clock of time budgets.
+    steady_ms: i64,
     report: Report,
+    /// Unknown workflows of children are the host's to find.
+    asks_for_graphs: bool,
+    wanted: Vec<Wanted>,
 }
 
 impl Engine {
@@ -283,10 +318,15 @@ impl Engine {
             pending: VecDeque::new(),
             in_flight: FxHashSet::default(),
             reloads: FxHashSet::default(),
+            histories: FxHashSet::default(),
             next_batch: 1,
             ticket: 0,
             pace: pace::Pace::default(),
+            overdue: Vec::new(),
+            steady_ms: 0,
             report: Report::default(),
+            asks_for_graphs: false,
+            wanted: Vec::new(),
             options,
         }
     }

@@ -9,23 +9,28 @@ mod cohort;
 pub mod control;
 pub mod event;
 pub mod history;
+pub mod holds;
 mod next;
 pub mod outcome;
 pub mod park;
 mod read;
+pub mod rewind;
 mod settle;
+mod sieve;
+mod signals;
 mod snapshot;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::graph::{FailurePolicy, Graph, NodeIx, Target};
 use crate::json::Value;
 use crate::state::{Changes, Delta, State};
 
 pub use event::{Event, EventBody};
+pub use holds::{Hold, Holds};
 pub use outcome::{StepError, TaskError, TaskResult};
 pub use park::{Call, CallError, CallKind};
 pub use settle::Context;
@@ -35,13 +40,16 @@ pub const DEFAULT_MAX_STEPS: u64 = 1_000_000;
 /// Losses alone in a worker after which a step counts as poison.
 pub const MAX_LOSSES: u32 = 3;
 
-/// How a flow stands. `Interrupted` is derived: a flow is interrupted while it runs and an interrupt is open in it.
+/// How a flow stands. `Interrupted` and `Paused` are derived: a flow is interrupted while it runs and an interrupt or a
+/// breakpoint is open in it, and paused, whatever else, while an operation holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// It has steps to run, or waits for something.
     Running,
     /// It waits for at least one answer of a person.
     Interrupted,
+    /// No step of it starts until somebody says so.
+    Paused,
     /// Every branch came to its end.
     Completed,
     /// A step failed and nothing caught it.
@@ -56,6 +64,7 @@ impl Status {
         match self {
             Self::Running => "running",
             Self::Interrupted => "interrupted",
+            Self::Paused => "paused",
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
@@ -64,9 +73,9 @@ impl Status {
 
     /// The status of that name.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Running, Self::Interrupted, Self::Completed, Self::Failed, Self::Cancelled]
-            .into_iter()
-            .find(|status| status.as_str() == name)
+        let all =
+            [Self::Running, Self::Interrupted, Self::Paused, Self::Completed, Self::Failed, Self::Cancelled];
+        all.into_iter().find(|status| status.as_str() == name)
     }
 
     /// Whether the flow will never run again by itself.
@@ -131,6 +140,8 @@ pub struct Step {
     pub losses_alone: u32,
     /// A `started` event stands in the journal and nothing after it.
     pub is_started: bool,
+    /// Whether a breakpoint holds it, or has.
+    pub hold: Hold,
     /// A join whose fold failed: it fails with this when its turn comes, and runs nothing.
     pub broken: Option<TaskError>,
 }
@@ -139,6 +150,11 @@ impl Step {
     /// Whether it waits for an answer.
     pub fn is_parked(&self) -> bool {
         self.calls.iter().any(Call::is_open)
+    }
+
+    /// How many of its calls ask people something, themselves or below; a breakpoint that holds it counts too.
+    pub(crate) fn open_questions(&self) -> usize {
+        self.calls.iter().filter(|call| call.is_asking()).count() + usize::from(self.hold.is_held())
     }
 }
 
@@ -165,6 +181,10 @@ pub struct Cohort {
     pub error: Option<StepError>,
     /// The latest delay that an arrival asked for.
     pub not_before: i64,
+    /// Its live steps: those of its own branches, not of cohorts inside.
+    pub steps: FxHashSet<u64>,
+    /// The sources of the open cohorts inside its branches.
+    pub inner: FxHashSet<u64>,
 }
 
 impl Cohort {
@@ -190,8 +210,10 @@ pub struct Flow {
     status: Status,
     steps: FxHashMap<u64, Step>,
     cohorts: FxHashMap<u64, Cohort>,
-    /// How many questions are open in `steps`: asked after every event.
+    /// How many calls and breakpoints of `steps` ask something, the calls themselves or below: asked after every event.
     open_interrupts: usize,
+    signals: signals::Signals,
+    holds: Holds,
     output: Option<State>,
     error: Option<StepError>,
     cancel_reason: Option<String>,
@@ -204,6 +226,8 @@ impl PartialEq for Flow {
             && self.steps == other.steps
             && self.cohorts == other.cohorts
             && (self.open_interrupts, &self.output) == (other.open_interrupts, &other.output)
+            && self.signals == other.signals
+            && self.holds == other.holds
             && self.error == other.error
             && self.cancel_reason == other.cancel_reason
     }
@@ -223,6 +247,8 @@ impl Flow {
             steps: FxHashMap::default(),
             cohorts: FxHashMap::default(),
             open_interrupts: 0,
+            signals: signals::Signals::default(),
+            holds: Holds::default(),
             output: None,
             error: None,
             cancel_reason: None,

@@ -85,6 +85,11 @@ impl Scheduler {
         self.slots.set_kind(task, kind);
     }
 
+    /// Which slots a task takes.
+    pub fn kind(&self, task: u32) -> TaskKind {
+        self.slots.kind(task)
+    }
+
     /// Makes a step ready; one that is ready already is replaced.
     pub fn offer(&mut self, ready: Ready) {
         let class = self.class_of(&ready);

@@ -20,13 +20,13 @@ pub const GRAPH: u8 = 2;
 pub const CANCEL: u8 = 3;
 /// Engine to worker: finish what was sent, then exit.
 pub const STOP: u8 = 4;
-/// Engine to worker: the whole state of a step that was sent a part of it.
+/// Engine to worker: fields of a step that was sent a part of its state.
 pub const STATE: u8 = 5;
 /// Worker to engine: finished attempts.
 pub const RESULTS: u8 = 17;
 /// Worker to engine: ready, with a JSON object about the worker.
 pub const HELLO: u8 = 18;
-/// Worker to engine: send the whole state of a step.
+/// Worker to engine: send fields of a step's state.
 pub const FETCH: u8 = 19;
 
 /// One attempt of a step, as the engine sends it.
@@ -44,10 +44,11 @@ pub struct StepOut<'a> {
     pub created_at_ms: i64,
     /// When the step was created; the same for all its attempts.
     pub step_created_at_ms: i64,
-    /// When the attempt's time budget ends; 0 for never.
-    pub deadline_ms: i64,
-    /// Whether `state` lacks fields, which the worker may fetch.
-    pub is_partial: bool,
+    /// How long the attempt may run from its start; 0 for ever.
+    pub budget_ms: i64,
+    /// The fields that `state` lacks and the worker may fetch: a JSON list of names, `*` when they are too many to
+    /// name, empty when it lacks none.
+    pub left_out: &'a str,
     /// The flow's public key.
     pub flow_key: &'a str,
     /// The node.
@@ -56,8 +57,8 @@ pub struct StepOut<'a> {
     pub task: &'a str,
     /// The flow's baggage, a JSON object, or empty.
     pub baggage: &'a str,
-    /// What the step sees, a JSON object, without its own earlier changes. In a partial one a null says that there is
-    /// no such field.
+    /// What the step sees, a JSON object, without its own earlier changes. Where fields were left out a null says that
+    /// there is no such field.
     pub state: &'a str,
     /// Changes of earlier attempts and parks in the journal's form, or empty.
     pub changes: &'a str,
@@ -75,8 +76,8 @@ pub struct StepIn {
     pub step: u64,
     pub created_at_ms: i64,
     pub step_created_at_ms: i64,
-    pub deadline_ms: i64,
-    pub is_partial: bool,
+    pub budget_ms: i64,
+    pub left_out: String,
     pub flow_key: String,
     pub node: String,
     pub task: String,
@@ -150,14 +151,15 @@ pub enum Message {
     Cancel(u64),
     /// `STOP`.
     Stop,
-    /// `STATE`: the dispatch and the state, a JSON object, or empty when the dispatch is not current any more.
+    /// `STATE`: the dispatch and the fields asked for, a JSON object, or empty when the dispatch is not current any
+    /// more.
     State(u64, String),
     /// `RESULTS`.
     Results(Vec<ResultIn>),
     /// `HELLO`: a JSON object about the worker.
     Hello(String),
-    /// `FETCH`: the dispatch.
-    Fetch(u64),
+    /// `FETCH`: the dispatch and a JSON list of names, or empty for all fields.
+    Fetch(u64, String),
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ impl Bench {
             engine.publish(workflow, id).unwrap();
         }
         engine.set_default_kind(TaskKind::Async);
+        engine.set_steady(NOW);
         (0..workers).for_each(|worker| engine.worker_ready(worker));
         let readers = (0..workers).map(|_| FrameReader::new()).collect();
         Self { engine, readers, running: Vec::new(), cancelled: Vec::new() }
@@ -56,6 +57,7 @@ impl Bench {
             notify: None,
             delete_on_completion: false,
             created_at: NOW,
+            first: Vec::new(),
         };
         self.engine.create(flow).unwrap();
         id
@@ -73,7 +75,17 @@ impl Bench {
     }
 
     fn hand_out(&mut self) {
-        for (worker, bytes) in self.engine.frames(NOW) {
+        self.hand_out_at(NOW);
+    }
+
+    /// Lets time pass by every clock.
+    fn pass_to(&mut self, now_ms: i64) {
+        self.engine.set_steady(now_ms);
+        self.engine.tick(now_ms);
+    }
+
+    fn hand_out_at(&mut self, now_ms: i64) {
+        for (worker, bytes) in self.engine.frames(now_ms) {
             for message in self.readers[worker as usize].feed(&bytes).unwrap() {
                 match message {
                     Message::Steps(steps) => {
@@ -215,4 +227,114 @@ fn a_malformed_interrupt_id_answers_nothing() {
     let batches = bench.commit();
     let verdicts: Vec<_> = batches.iter().flat_map(|batch| &batch.items).map(|item| &item.op).collect();
     assert!(matches!(verdicts[0], Op::Verdict { verdict, .. } if verdict.contains("conflict")));
+}
+
+/// Events that a batch writes of steps.
+fn events(batches: &[Batch]) -> Vec<(String, &'static str, String)> {
+    let items = batches.iter().flat_map(|batch| &batch.items);
+    let row = |op: &Op| match op {
+        Op::Journal(row) => Some((row.node.clone(), row.event, row.body.clone())),
+        _ => None,
+    };
+    items.filter_map(|item| row(&item.op)).collect()
+}
+
+/// Both branches of a pair run in one worker; gives the dispatch of the left one.
+fn running_pair(kind: TaskKind) -> (Bench, u64) {
+    let mut bench = Bench::new(1, &[("pair", PAIR)]);
+    bench.engine.set_default_kind(kind);
+    bench.create("pair", 1);
+    bench.commit();
+    bench.finish("open", Outcome::Done, "");
+    bench.commit();
+    let left = bench.running.iter().find(|(_, step)| step.node == "left").unwrap().1.dispatch;
+    (bench, left)
+}
+
+#[test]
+fn a_worker_that_is_ended_for_one_step_does_not_charge_the_others() {
+    let (mut bench, left) = running_pair(TaskKind::Async);
+    let (_, left_step) = bench.running[0].clone();
+    assert_eq!((left_step.dispatch, left_step.budget_ms), (left, 1_000));
+    bench.finish("right", Outcome::Retry, r#"{"delay_ms":900}"#);
+    bench.commit();
+    bench.pass_to(NOW + 900);
+    bench.hand_out_at(NOW + 900);
+    assert_eq!(bench.running.len(), 2, "the right one began later");
+
+    assert_eq!(bench.engine.next_due(), (None, Some(100)));
+    bench.pass_to(NOW + 1_000);
+    bench.hand_out();
+    assert_eq!(bench.cancelled, [left], "it is told");
+    assert!(bench.engine.overdue().is_empty());
+    bench.pass_to(NOW + 1_999);
+    let late = bench.engine.overdue();
+    assert!(late.is_empty(), "its grace is not over: {late:?}");
+    bench.pass_to(NOW + 2_000);
+    let late = bench.engine.overdue();
+    assert_eq!(late.iter().map(|late| (late.worker, late.dispatch)).collect::<Vec<_>>(), [(0, left)]);
+    assert!(late[0].why.contains("left") && late[0].why.contains("1 s"), "{late:?}");
+
+    bench.running.clear();
+    bench.engine.worker_gone(0, "signal 9", NOW + 2_001);
+    bench.engine.worker_ready(1);
+    bench.readers.push(FrameReader::new());
+    let batches = bench.commit();
+    let events = events(&batches);
+    let [(node, event, body), ..] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((node.as_str(), *event), ("left", "failed"));
+    assert!(body.contains(r#""code":"time_budget""#), "{body}");
+    assert!(events.iter().all(|(_, event, _)| *event != "lost"), "{events:?}");
+}
+
+#[test]
+fn a_late_result_of_a_step_that_was_told_is_its_failure() {
+    let (mut bench, _) = running_pair(TaskKind::Async);
+    bench.pass_to(NOW + 1_000);
+    bench.finish("left", Outcome::Done, "");
+    let events = events(&bench.commit());
+    assert_eq!((events[0].0.as_str(), events[0].1), ("left", "failed"));
+    assert!(events[0].2.contains(r#""code":"time_budget""#));
+}
+
+#[test]
+fn a_place_that_is_given_up_is_free_and_its_late_result_counts_for_nothing() {
+    let (mut bench, left) = running_pair(TaskKind::Async);
+    bench.pass_to(NOW + 1_000);
+    bench.engine.give_up(0, left, NOW + 2_000);
+    let told = events(&bench.commit());
+    assert_eq!((told[0].0.as_str(), told[0].1), ("left", "failed"));
+    bench.finish("left", Outcome::Done, "");
+    assert!(bench.commit().is_empty());
+    assert_eq!(bench.engine.load().2, 0);
+}
+
+#[test]
+fn a_clock_that_is_set_is_no_time_that_a_task_ran() {
+    let mut bench = Bench::new(1, &[("leaf", LEAF)]);
+    bench.engine.set_steady(5_000);
+    bench.create("leaf", 1);
+    bench.commit();
+    bench.engine.set_steady(5_999);
+    bench.engine.tick(NOW + 86_400_000);
+    bench.hand_out();
+    assert!(bench.cancelled.is_empty());
+    assert_eq!(bench.engine.next_due(), (None, Some(1)));
+    bench.engine.set_steady(6_000);
+    bench.engine.tick(NOW);
+    bench.hand_out();
+    assert_eq!(bench.cancelled.len(), 1);
+}
+
+#[test]
+fn a_cancelled_step_that_does_not_end_is_given_up_at_its_budget() {
+    let (mut bench, left) = running_pair(TaskKind::Sync);
+    bench.finish("right", Outcome::Error, FAILURE);
+    bench.commit();
+    assert_eq!(bench.cancelled, [left]);
+    bench.pass_to(NOW + 1_999);
+    assert!(bench.engine.overdue().is_empty());
+    bench.pass_to(NOW + 2_000);
+    bench.pass_to(NOW + 3_000);
+    assert_eq!(bench.engine.overdue().last().map(|late| late.dispatch), Some(left));
 }

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use penstock_core::flow_control::{Answer, Breaker, Bucket, Ended, FlowControl, Limit, Valve, BETA, C, WHOLE};
+use penstock_core::flow_control::{
+    Answer, Breaker, Bucket, Ended, FlowControl, Limit, Valve, BETA, C, WHOLE,
+};
 use penstock_core::scheduler::{Ready, Scheduler, SlotOptions};
 use proptest::prelude::*;
 

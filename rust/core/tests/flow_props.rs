@@ -4,6 +4,9 @@
 
 mod support;
 
+#[path = "support/rewinds.rs"]
+mod rewinds;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -13,6 +16,7 @@ use penstock_core::flow::{
     Call, CallError, CallKind, Context, Event, EventBody, Flow, Status, TaskError, TaskResult,
 };
 use penstock_core::graph::Graph;
+use penstock_core::ids::FlowId;
 use penstock_core::json::Value;
 use penstock_core::state::Changes;
 use support::blocks::{definition, input, make, Kinds};
@@ -141,26 +145,44 @@ impl Walk {
     /// The next event, of a step or of an open call that chance picks.
     fn next(&mut self, control: bool) -> Event {
         let mut ready: Vec<u64> =
-            self.flow.steps().filter(|step| !step.is_parked()).map(|step| step.number).collect();
+            self.flow.steps().filter(|step| step.is_runnable()).map(|step| step.number).collect();
         ready.sort_unstable();
-        let kinds = [CallKind::Interrupt, CallKind::Sleep];
+        let kinds = [CallKind::Interrupt, CallKind::Sleep, CallKind::Signal, CallKind::Subgraph];
         let open: Vec<(u64, u32)> = kinds
             .into_iter()
             .flat_map(|kind| self.flow.open_calls(kind))
             .map(|(step, call, _)| (step, call))
             .collect();
-        assert!(!ready.is_empty() || !open.is_empty(), "seed {}: the flow is stuck", self.seed);
+        let held = self.flow.held();
+        let is_stuck = ready.is_empty() && open.is_empty() && held.is_empty();
+        assert!(!is_stuck, "seed {}: the flow is stuck", self.seed);
         self.now_ms += self.rng.below(30) as i64;
         let ord = self.flow.ord() + 1;
+        if !held.is_empty() && (ready.is_empty() && open.is_empty() || self.rng.chance(20)) {
+            let held = *self.rng.pick(&held);
+            return self.let_go(held);
+        }
+        if control && self.rng.chance(8) {
+            let body = EventBody::Control(self.hold());
+            return Event { ord, step: 0, attempt: 0, at: self.now_ms, body };
+        }
         if control && self.rng.chance(1) {
             let body = EventBody::Control(Control::Cancel { reason: "enough \u{0}".into() });
             return Event { ord, step: 0, attempt: 0, at: self.now_ms, body };
+        }
+        if let Some(event) = self.signal_or_child(control) {
+            return event;
         }
         let at = self.rng.below((ready.len() + open.len()) as u64) as usize;
         if at >= ready.len() {
             return self.resolve(open[at - ready.len()]);
         }
         let (number, now_ms) = (ready[at], self.now_ms);
+        let step = self.flow.step(number).unwrap();
+        if self.flow.breaks_before(step) && step.broken.is_none() {
+            let body = EventBody::Control(Control::Break { id: self.rng.bytes() });
+            return Event { ord, step: number, attempt: 0, at: now_ms, body };
+        }
         let result = self.result(number);
         let mut chance = Rng::new(self.rng.next());
         let mut new_id = || chance.bytes();
@@ -175,6 +197,60 @@ impl Walk {
         self.flow.settle(number, &result, &mut context).unwrap().event
     }
 
+    /// A signal, kept or taken, or a word of a child.
+    fn signal_or_child(&mut self, control: bool) -> Option<Event> {
+        let ord = self.flow.ord() + 1;
+        let event = |step, body| Some(Event { ord, step, attempt: 0, at: 1_000, body });
+        let kept = self.flow.waits_for_signal("go").zip(self.flow.kept_signal("go"));
+        if let Some(((step, call), (signal, payload))) = kept {
+            let answer = Ok(payload.clone());
+            return event(step, EventBody::Resolved { call, answer, signal: Some(signal) });
+        }
+        if !control {
+            return None;
+        }
+        if self.rng.chance(5) {
+            let name = (*self.rng.pick(&["go", "nobody \u{0} waits"])).to_owned();
+            if self.flow.waits_for_signal(&name).is_none() {
+                let payload = Value::int(ord as i64);
+                return event(0, EventBody::Control(Control::Signal { name, payload }));
+            }
+        }
+        let children = self.flow.open_calls(CallKind::Subgraph);
+        let (step, _, call) = children.first().filter(|_| self.rng.chance(30))?;
+        let (step, child, is_asking) = (*step, call.id?, self.rng.chance(50));
+        let body = if self.rng.chance(80) {
+            Control::ChildState { step, child, ord, is_asking }
+        } else {
+            Control::ChildStarted { step, child }
+        };
+        event(step, EventBody::Control(body))
+    }
+
+    /// A pause, a breakpoint, or the end of one.
+    fn hold(&mut self) -> Control {
+        let nodes = self.flow.graph().nodes();
+        let node = nodes[self.rng.below(nodes.len() as u64) as usize].name.to_string();
+        match self.rng.below(5) {
+            0 => Control::Pause { reason: "look \u{0}".into() },
+            1 => Control::Unpause,
+            2 => {
+                let mut holds = self.flow.holds().clone();
+                holds.version += 1;
+                holds.breaks.insert(node);
+                Control::Inherit { holds }
+            }
+            on => Control::BreakBefore { node, on: on == 3 },
+        }
+    }
+
+    fn let_go(&mut self, (id, step): (FlowId, u64)) -> Event {
+        let overrides = *self.rng.pick(&["{}", r#"{"n":5,"l":["over"],"x":null,"new":{"a":1.50}}"#]);
+        let overrides = Changes::from_overrides(overrides).unwrap();
+        let body = EventBody::Control(Control::ResumeBreak { id, overrides });
+        Event { ord: self.flow.ord() + 1, step, attempt: 0, at: self.now_ms, body }
+    }
+
     fn resolve(&mut self, (step, call): (u64, u32)) -> Event {
         let found = self.flow.step(step).unwrap();
         let mut chance = Rng::at(self.seed, &format!("{} {} {call}", self.paths[&step], self.visits[&step]));
@@ -184,7 +260,7 @@ impl Walk {
             let data = Some(Value::int(3));
             Err(CallError { code: "interrupt_timeout".into(), message: "late".into(), data })
         };
-        let body = EventBody::Resolved { call, answer };
+        let body = EventBody::Resolved { call, answer, signal: None };
         Event { ord: self.flow.ord() + 1, step, attempt: found.attempt, at: self.now_ms, body }
     }
 

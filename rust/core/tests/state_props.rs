@@ -112,8 +112,8 @@ fn naive(reducer: Reducer, base: Option<&str>, adds: &[String]) -> Json {
         let last = adds.last().map(String::as_str).or(base);
         return last.map_or(Json::Null, |raw| value(raw).decode());
     }
-    if all.is_empty() {
-        return Json::Null;
+    if contributed.is_empty() {
+        return base.map_or(Json::Null, |raw| value(raw).decode());
     }
     let numbers = || all.iter().map(|raw| Number::parse(raw).unwrap());
     match reducer {

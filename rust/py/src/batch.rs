@@ -82,7 +82,7 @@ impl Batch {
             let (parent, step) = flow.parent.unzip();
             Ok(Some(row![py;
                 id(py, &flow.id), id(py, &flow.root), parent.map(|parent| id(py, &parent)), step, &flow.workflow,
-                PyBytes::new(py, &flow.graph), "running", flow.priority, &flow.fairness_key, flow.fairness_weight,
+                PyBytes::new(py, &flow.graph), create.status, flow.priority, &flow.fairness_key, flow.fairness_weight,
                 flow.time_budget_ms, id(py, &flow.thread), flow.turn, &flow.tags, &flow.input, &flow.baggage,
                 &flow.trace_parent, &flow.notify, flow.delete_on_completion, None::<&str>, flow.created_at,
                 None::<&[u8]>, None::<u64>,
@@ -97,7 +97,7 @@ impl Batch {
             let flow = &create.flow;
             Ok(Some(row![py;
                 id(py, &flow.id), create.owner, create.claims, 0, flow.priority, &flow.fairness_key,
-                flow.fairness_weight, flow.created_at, None::<i64>, 0, None::<i64>, PyBytes::new(py, &flow.graph),
+                flow.fairness_weight, create.ready_at, create.wake_at, 0, None::<i64>, PyBytes::new(py, &flow.graph),
                 JOURNAL_FORMAT,
             ]))
         })
@@ -127,7 +127,7 @@ impl Batch {
     #[getter]
     fn live_deletes<'py>(&self, py: Python<'py>) -> Rows<'py> {
         self.rows(py, |item| {
-            let Op::Stop(_) = &item.op else { return Ok(None) };
+            let (Op::Stop(_) | Op::Lapse) = &item.op else { return Ok(None) };
             Ok(Some(row![py; id(py, &item.flow), self.replica, item.claims, item.seen]))
         })
     }
@@ -179,7 +179,7 @@ impl Batch {
         self.rows(py, |item| {
             let Op::OpenInterrupt(open) = &item.op else { return Ok(None) };
             Ok(Some(row![py;
-                id(py, &open.id), id(py, &item.flow), id(py, &open.root), open.step, &open.node, "interrupt",
+                id(py, &open.id), id(py, &item.flow), id(py, &open.root), open.step, &open.node, open.kind,
                 &open.key, &open.payload, open.created_at, open.expires_at,
             ]))
         })
@@ -195,7 +195,10 @@ impl Batch {
 
     #[getter]
     fn outbox<'py>(&self, py: Python<'py>) -> Rows<'py> {
-        self.rows(py, |_| Ok(None))
+        self.rows(py, |item| {
+            let Op::Outbox { topic, ord, body } = &item.op else { return Ok(None) };
+            Ok(Some(row![py; *topic, id(py, &item.flow), *ord, body]))
+        })
     }
 
     fn arrays<'py>(&self, py: Python<'py>) -> PyResult<crate::batch_arrays::Parameters<'py>> {
@@ -205,7 +208,7 @@ impl Batch {
     fn guards<'py>(&self, py: Python<'py>) -> Rows<'py> {
         self.rows(py, |item| {
             let mail = match &item.op {
-                Op::Stop(_) | Op::Release { .. } => Some(item.seen),
+                Op::Stop(_) | Op::Lapse | Op::Release { .. } => Some(item.seen),
                 Op::Calm => None,
                 _ => return Ok(None),
             };

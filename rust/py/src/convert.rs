@@ -3,6 +3,7 @@
 use penstock_core::batch::NewFlow;
 use penstock_core::engine::LoadedFlow;
 use penstock_core::error::Result;
+use penstock_core::flow::event::Control;
 use penstock_core::flow::{Event, EventBody};
 use penstock_core::ids::FlowId;
 use pyo3::prelude::*;
@@ -29,7 +30,7 @@ fn graph_id(row: &Bound<'_, PyTuple>, at: usize) -> PyResult<[u8; 32]> {
 }
 
 /// `(flow_id, workflow, graph_id, input, priority, fairness_key, fairness_weight, time_budget_ms, thread_id, turn,
-/// tags, baggage, trace_parent, notify, delete_on_completion, created_at)`.
+/// tags, baggage, trace_parent, notify, delete_on_completion, created_at, hold, start_at)`.
 pub fn new_flow(row: &Bound<'_, PyTuple>) -> PyResult<NewFlow> {
     let flow = id(row, 0)?;
     Ok(NewFlow {
@@ -51,7 +52,14 @@ pub fn new_flow(row: &Bound<'_, PyTuple>) -> PyResult<NewFlow> {
         notify: field(row, 13)?,
         delete_on_completion: field(row, 14)?,
         created_at: field(row, 15)?,
+        first: first(field(row, 16)?, field(row, 17)?),
     })
+}
+
+/// What is done to a new flow before anything runs.
+pub fn first(hold: bool, start_at: Option<i64>) -> Vec<Control> {
+    let start_at = start_at.map(|at| Control::StartAt { at });
+    start_at.into_iter().chain(hold.then(|| Control::Pause { reason: String::new() })).collect()
 }
 
 type EventRow = (i64, i64, String, String, i64, i64, String);
@@ -86,14 +94,15 @@ pub fn claimed_flow(row: &Bound<'_, PyTuple>, time_budget_ms: i64) -> PyResult<C
         baggage: field(row, 15)?,
         trace_parent: field(row, 16)?,
         created_at: field(row, 17)?,
-        notify: field(row, 18)?,
-        delete_on_completion: field(row, 19)?,
-        thread: flow,
+        notify: field(row, 19)?,
+        delete_on_completion: field(row, 20)?,
+        thread: field::<Option<Vec<u8>>>(row, 18)?.map_or(Ok(flow), |thread| id_of(&thread))?,
         turn: 1,
         tags: None,
+        first: Vec::new(),
     };
     let (claims, crashes, mail) = (field(row, 1)?, field(row, 2)?, field(row, 3)?);
-    Ok(Claimed { about, claims, crashes, mail, journal: field(row, 20)? })
+    Ok(Claimed { about, claims, crashes, mail, journal: field(row, 21)? })
 }
 
 impl Claimed {

@@ -1,8 +1,10 @@
 //! The engine's core as Python drives it: whole batches and buffers, one call a turn.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-use penstock_core::engine::{Engine, Mail, Needs, Options};
+use penstock_core::engine::{Engine, Mail, Needs, Options, Wanted};
 use penstock_core::error::{Error, Result};
 use penstock_core::scheduler::TaskKind;
 use pyo3::prelude::*;
@@ -22,17 +24,27 @@ use crate::row::{id, ids};
 struct Core {
     home: Home,
     engine: Mutex<Engine>,
-    time_budget_ms: i64,
+    time_budget_ms: AtomicI64,
+    /// The beginning of the clock by which time budgets go.
+    started: Instant,
 }
 
 /// (name, `is_async`, fields or everything, `takes_flow`)
 type TaskRow = (String, bool, Option<Vec<String>>, bool);
 
+/// Parent, step, child, workflow, baggage.
+type WantedRow<'py> = (Bound<'py, PyBytes>, u64, Bound<'py, PyBytes>, String, Option<String>);
+/// (worker, dispatch, why)
+type OverdueRow = (u32, u64, String);
+
 impl Core {
     /// The engine; refuses in a process that was forked from its own.
     fn engine(&self) -> Result<MutexGuard<'_, Engine>> {
         self.home.check("core")?;
-        Ok(self.engine.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        let steady = self.started.elapsed().as_millis();
+        engine.set_steady(i64::try_from(steady).unwrap_or(i64::MAX));
+        Ok(engine)
     }
 }
 
@@ -45,7 +57,9 @@ impl Core {
             match name.extract::<String>()?.as_str() {
                 "room" => set.room = value.extract()?,
                 "time_budget_ms" => set.time_budget_ms = value.extract()?,
+                "grace_ms" => set.grace_ms = value.extract()?,
                 "release_after_ms" => set.release_after_ms = value.extract()?,
+                "max_steps" => set.max_steps = value.extract()?,
                 "max_event_bytes" => set.max_event_bytes = value.extract()?,
                 "snapshot_bytes" => set.snapshot_bytes = value.extract()?,
                 "threads" => set.threads = value.extract()?,
@@ -54,9 +68,22 @@ impl Core {
                 other => return Err(to_py(Error::invalid(format!("the core has no option {other:?}")))),
             }
         }
-        let time_budget_ms = set.time_budget_ms;
+        let time_budget_ms = AtomicI64::new(set.time_budget_ms);
         let engine = Mutex::new(Engine::new(set, Box::new(random)));
-        Ok(Self { home: Home::here(), engine, time_budget_ms })
+        Ok(Self { home: Home::here(), engine, time_budget_ms, started: Instant::now() })
+    }
+
+    #[pyo3(signature = (*, room=None, time_budget_ms=None))]
+    fn configure(&self, py: Python<'_>, room: Option<usize>, time_budget_ms: Option<i64>) -> PyResult<()> {
+        if let Some(ms) = time_budget_ms {
+            self.time_budget_ms.store(ms, Ordering::Relaxed);
+        }
+        enter(py, || {
+            if let Some(room) = room {
+                self.engine()?.set_room(room);
+            }
+            Ok(())
+        })
     }
 
     fn add_graph<'py>(&self, py: Python<'py>, definition: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
@@ -154,8 +181,9 @@ impl Core {
         rows: Vec<Bound<'py, PyTuple>>,
         now_ms: i64,
     ) -> PyResult<Vec<(Bound<'py, PyBytes>, String)>> {
+        let time_budget_ms = self.time_budget_ms.load(Ordering::Relaxed);
         let claimed =
-            rows.iter().map(|row| claimed_flow(row, self.time_budget_ms)).collect::<PyResult<Vec<_>>>()?;
+            rows.iter().map(|row| claimed_flow(row, time_budget_ms)).collect::<PyResult<Vec<_>>>()?;
         let broken = enter(py, || {
             let mut engine = self.engine()?;
             let mut broken = Vec::new();
@@ -182,6 +210,49 @@ impl Core {
         let id = id_of(flow_id)?;
         let mail = messages.into_iter().map(|(seq, kind, body)| Mail { seq, kind, body }).collect();
         enter(py, || Ok(self.engine()?.deliver(&id, seen, mail, now_ms)))
+    }
+
+    fn wanted_histories<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        Ok(ids(py, &enter(py, || Ok(self.engine()?.wanted_histories()))?))
+    }
+
+    fn tell_history(&self, py: Python<'_>, row: &Bound<'_, PyTuple>, now_ms: i64) -> PyResult<()> {
+        let claimed = claimed_flow(row, self.time_budget_ms.load(Ordering::Relaxed))?;
+        enter(py, || {
+            let loaded = claimed.replayable()?;
+            self.engine()?.tell_history(&loaded.about.id, loaded.events, now_ms);
+            Ok(())
+        })
+    }
+
+    fn ask_for_graphs(&self, py: Python<'_>) -> PyResult<()> {
+        enter(py, || {
+            self.engine()?.ask_for_graphs();
+            Ok(())
+        })
+    }
+
+    fn take_wanted<'py>(&self, py: Python<'py>) -> PyResult<Vec<WantedRow<'py>>> {
+        let wanted = enter(py, || Ok(self.engine()?.take_wanted()))?;
+        let row = |wanted: Wanted| {
+            let (parent, child) = (id(py, &wanted.parent), id(py, &wanted.child));
+            (parent, wanted.step, child, wanted.workflow, wanted.baggage)
+        };
+        Ok(wanted.into_iter().map(row).collect())
+    }
+
+    fn found_graph(
+        &self,
+        py: Python<'_>,
+        wanted: (Vec<u8>, u64, Vec<u8>, String, Option<String>),
+        graph_id: Option<[u8; 32]>,
+        failure: Option<(String, String)>,
+        now_ms: i64,
+    ) -> PyResult<bool> {
+        let (parent, step, child, workflow, baggage) = wanted;
+        let wanted = Wanted { parent: id_of(&parent)?, step, child: id_of(&child)?, workflow, baggage };
+        let answer = graph_id.ok_or_else(|| failure.unwrap_or_default());
+        enter(py, || Ok(self.engine()?.found_graph(&wanted, answer, now_ms)))
     }
 
     fn worker_ready(&self, py: Python<'_>, worker: u32) -> PyResult<()> {
@@ -223,8 +294,23 @@ impl Core {
         PyList::new(py, frames.iter().map(|(worker, bytes)| (*worker, PyBytes::new(py, bytes))))
     }
 
-    fn tick(&self, py: Python<'_>, now_ms: i64) -> PyResult<Option<i64>> {
-        enter(py, || Ok(self.engine()?.tick(now_ms)))
+    fn tick(&self, py: Python<'_>, now_ms: i64) -> PyResult<Vec<OverdueRow>> {
+        enter(py, || {
+            let mut engine = self.engine()?;
+            engine.tick(now_ms);
+            Ok(engine.overdue().into_iter().map(|late| (late.worker, late.dispatch, late.why)).collect())
+        })
+    }
+
+    fn next_due(&self, py: Python<'_>) -> PyResult<(Option<i64>, Option<i64>)> {
+        enter(py, || Ok(self.engine()?.next_due()))
+    }
+
+    fn give_up(&self, py: Python<'_>, worker: u32, dispatch: u64, now_ms: i64) -> PyResult<()> {
+        enter(py, || {
+            self.engine()?.give_up(worker, dispatch, now_ms);
+            Ok(())
+        })
     }
 
     fn take_batch(&self, py: Python<'_>) -> PyResult<Option<Batch>> {

@@ -7,9 +7,10 @@ use penstock_core::flow::{Event, EventBody};
 use penstock_core::graph::Graph;
 use pyo3::prelude::*;
 
+use crate::convert::first;
 use crate::enter::enter;
 
-type Row = (u64, u64, String, String, u32, i64, Option<i64>, Option<i64>, Option<i64>, i64, String);
+pub type Row = (u64, u64, String, String, u32, i64, Option<i64>, Option<i64>, Option<i64>, i64, String);
 
 /// Replays a whole journal and gives the flow with its steps as JSON.
 #[pyfunction]
@@ -39,7 +40,29 @@ fn read_flow(
     })
 }
 
+/// The nodes that events of a journal led to, in order, some more than once.
+#[pyfunction]
+fn nodes_reached(py: Python<'_>, events: Vec<(String, String)>) -> PyResult<Vec<String>> {
+    enter(py, || {
+        let mut nodes = Vec::new();
+        for (name, body) in events {
+            nodes.extend(EventBody::from_json(&name, &body)?.nodes_reached()?);
+        }
+        Ok::<_, Error>(nodes)
+    })
+}
+
+/// The bodies of the `control` events that a new flow begins with.
+#[pyfunction]
+#[pyo3(signature = (*, hold, start_at))]
+fn first_events(hold: bool, start_at: Option<i64>) -> Vec<String> {
+    let bodies = first(hold, start_at).into_iter().map(EventBody::Control);
+    bodies.map(|body| body.to_json("")).collect()
+}
+
 /// Adds this file's names to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(first_events, module)?)?;
+    module.add_function(wrap_pyfunction!(nodes_reached, module)?)?;
     module.add_function(wrap_pyfunction!(read_flow, module)?)
 }

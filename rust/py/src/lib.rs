@@ -13,6 +13,7 @@ mod graph;
 mod history;
 mod ids;
 mod report;
+mod rewind;
 mod row;
 mod state;
 mod worker;
@@ -28,6 +29,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     history::register(module)?;
     ids::register(module)?;
     report::register(module)?;
+    rewind::register(module)?;
     state::register(module)?;
     worker::register(module)
 }

@@ -66,6 +66,11 @@ impl Report {
     }
 
     #[getter]
+    fn notices(&self) -> usize {
+        self.report.notices
+    }
+
+    #[getter]
     fn released(&self) -> usize {
         self.report.released
     }

@@ -76,9 +76,9 @@ impl WorkerCodec {
     }
 
     #[staticmethod]
-    fn fetch(py: Python<'_>, dispatch: u64) -> Bound<'_, PyBytes> {
+    fn fetch<'py>(py: Python<'py>, dispatch: u64, names: &str) -> Bound<'py, PyBytes> {
         let mut writer = FrameWriter::new();
-        writer.fetch(dispatch);
+        writer.fetch(dispatch, names);
         PyBytes::new(py, &writer.finish())
     }
 
@@ -111,18 +111,18 @@ fn add_tuples(py: Python<'_>, items: &Bound<'_, PyList>, message: Message) -> Py
         Message::Cancel(dispatch) => items.append((wire::CANCEL, dispatch)),
         Message::Stop => items.append((wire::STOP,)),
         Message::State(dispatch, state) => items.append((wire::STATE, dispatch, state)),
-        Message::Results(_) | Message::Hello(_) | Message::Fetch(_) => {
+        Message::Results(_) | Message::Hello(_) | Message::Fetch(..) => {
             Err(to_py(Error::corrupt("a worker was sent a frame that only workers send")))
         }
     }
 }
 
-/// `(STEP, dispatch, graph_no, attempt, step, created_at_ms, step_created_at_ms, deadline_ms, flow_key, node, task,
-/// baggage, state, changes, calls, is_partial)`.
+/// `(STEP, dispatch, graph_no, attempt, step, created_at_ms, step_created_at_ms, budget_ms, flow_key, node, task,
+/// baggage, state, changes, calls, left_out)`.
 fn step_tuple(py: Python<'_>, s: StepIn) -> PyResult<Bound<'_, PyAny>> {
     Ok(row![py;
-        wire::STEPS, s.dispatch, s.graph_no, s.attempt, s.step, s.created_at_ms, s.step_created_at_ms, s.deadline_ms,
-        s.flow_key, s.node, s.task, s.baggage, s.state, s.changes, s.calls, s.is_partial,
+        wire::STEPS, s.dispatch, s.graph_no, s.attempt, s.step, s.created_at_ms, s.step_created_at_ms, s.budget_ms,
+        s.flow_key, s.node, s.task, s.baggage, s.state, s.changes, s.calls, s.left_out,
     ])
 }
 

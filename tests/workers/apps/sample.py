@@ -106,7 +106,7 @@ async def ask_together(flow: Flow) -> dict[str, Any]:
         return current_flow().subgraph("child", {"name": name})
 
     flow["before"] = 1
-    answers = await asyncio.gather(child("a"), child("b"), return_exceptions=True)
+    answers = await asyncio.gather(child("a"), child("b"))
     flow["after"] = 1
     return {"answers": answers}
 

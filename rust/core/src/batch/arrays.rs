@@ -66,6 +66,7 @@ pub fn encode(batch: &Batch) -> Arrays {
     arrays.add(6, verdicts(items));
     arrays.add(7, interrupts(items, &brief));
     arrays.add(8, interrupt_deletes(items, &brief));
+    arrays.add(9, outbox(items));
     arrays.newest = items.iter().rev().find_map(|item| match &item.op {
         Op::Journal(row) => Some((item.flow, row.ord)),
         _ => None,
@@ -123,7 +124,7 @@ fn creates(items: &[Item], touched: &Touched) -> Vec<Column> {
         })
         .collect();
     let flows = || rows.iter().map(|(_, row, _)| &row.flow);
-    let status = |flow: &NewFlow| told.get(&flow.id).map_or("running", |told| told.0);
+    let status = |row: &CreateRow| told.get(&row.flow.id).map_or(row.status, |told| told.0);
     let position = |flow: &NewFlow| told.get(&flow.id).map(|told| told.1);
     vec![
         ints(rows.iter().map(|(item, ..)| Some(item.unit as i32))),
@@ -133,7 +134,7 @@ fn creates(items: &[Item], touched: &Touched) -> Vec<Column> {
         longs(flows().map(|flow| flow.parent.map(|parent| parent.1 as i64))),
         texts(flows().map(|flow| Some(flow.workflow.as_str()))),
         column::bytes(flows().map(|flow| Some(&flow.graph[..]))),
-        texts(flows().map(|flow| Some(status(flow)))),
+        texts(rows.iter().map(|(_, row, _)| Some(status(row)))),
         ints(flows().map(|flow| Some(flow.priority))),
         texts(flows().map(|flow| Some(flow.fairness_key.as_str()))),
         floats(flows().map(|flow| flow.fairness_weight)),
@@ -158,11 +159,11 @@ fn creates(items: &[Item], touched: &Touched) -> Vec<Column> {
                 if touch.is_released {
                     touch.message_at
                 } else {
-                    Some(row.flow.created_at)
+                    row.ready_at
                 }
             },
         )),
-        longs(rows.iter().map(|(_, _, touch)| touch.wake_at)),
+        longs(rows.iter().map(|(_, row, touch)| touch.wake_at.or(row.wake_at))),
         longs(rows.iter().map(|(_, _, touch)| Some(i64::from(touch.messages)))),
         longs(rows.iter().map(|(_, _, touch)| touch.message_at)),
         shorts(rows.iter().map(|_| FORMAT)),
@@ -310,7 +311,7 @@ fn interrupts(items: &[Item], brief: &FxHashSet<FlowId>) -> Vec<Column> {
         ids(rows().map(|(_, row)| Some(&row.root))),
         longs(rows().map(|(_, row)| Some(row.step as i64))),
         texts(rows().map(|(_, row)| Some(row.node.as_str()))),
-        texts(rows().map(|_| Some("interrupt"))),
+        texts(rows().map(|(_, row)| Some(row.kind))),
         texts(rows().map(|(_, row)| row.key.as_deref())),
         texts(rows().map(|(_, row)| row.payload.as_deref())),
         longs(rows().map(|(_, row)| Some(row.created_at))),
@@ -326,6 +327,22 @@ fn interrupt_deletes(items: &[Item], brief: &FxHashSet<FlowId>) -> Vec<Column> {
         })
     };
     vec![ints(rows().map(|row| Some(row.0.unit as i32))), ids(rows().map(|row| Some(row.1)))]
+}
+
+fn outbox(items: &[Item]) -> Vec<Column> {
+    let rows = || {
+        items.iter().filter_map(|item| match &item.op {
+            Op::Outbox { topic, ord, body } => Some((item, *topic, *ord, body.as_str())),
+            _ => None,
+        })
+    };
+    vec![
+        ints(rows().map(|row| Some(row.0.unit as i32))),
+        texts(rows().map(|row| Some(row.1))),
+        ids(rows().map(|row| Some(&row.0.flow))),
+        longs(rows().map(|row| Some(row.2 as i64))),
+        texts(rows().map(|row| Some(row.3))),
+    ]
 }
 
 #[cfg(test)]
@@ -372,6 +389,7 @@ mod tests {
     fn a_question_that_is_closed_at_once_was_never_asked() {
         let row = super::super::InterruptRow {
             id: [7; 16],
+            kind: "interrupt",
             root: [1; 16],
             step: 1,
             node: "ask".into(),

@@ -121,7 +121,11 @@ impl Building {
 
     /// The flows that it ends.
     pub fn stopped(&self) -> FxHashSet<FlowId> {
-        self.items.iter().filter(|item| matches!(item.op, Op::Stop(_))).map(|item| item.flow).collect()
+        self.items
+            .iter()
+            .filter(|item| matches!(item.op, Op::Stop(_) | Op::Lapse))
+            .map(|item| item.flow)
+            .collect()
     }
 
     /// Takes the verdicts on messages to some flows out of what waits behind it.
@@ -189,7 +193,7 @@ impl Building {
             *unit = *numbers.entry(root).or_insert(next);
         }
         for item in &mut items {
-            if matches!(item.op, Op::Stop(_) | Op::Release { .. }) {
+            if matches!(item.op, Op::Stop(_) | Op::Lapse | Op::Release { .. }) {
                 item.seen = seen(&item.flow);
             }
         }
@@ -243,7 +247,7 @@ fn fold_row_operations(items: &mut Vec<Item>) {
         .iter()
         .rev()
         .map(|item| match item.op {
-            Op::Stop(_) => {
+            Op::Stop(_) | Op::Lapse => {
                 told.insert(item.flow);
                 calmed.insert(item.flow);
                 true

@@ -1,5 +1,6 @@
 //! The rows and row operations of a batch, and what follows from their commit.
 
+use crate::flow::event::{Control, Event};
 use crate::ids::FlowId;
 
 /// A new flow: its `flows` row and its `live` row.
@@ -11,6 +12,12 @@ pub struct CreateRow {
     pub owner: Option<i64>,
     /// 1 when it is owned from the start, else 0.
     pub claims: i64,
+    /// `running` or `paused`.
+    pub status: &'static str,
+    /// From when on it waits for an owner, if it does.
+    pub ready_at: Option<i64>,
+    /// When it becomes ready by itself.
+    pub wake_at: Option<i64>,
 }
 
 /// What is asked for when a flow is created.
@@ -52,6 +59,8 @@ pub struct NewFlow {
     pub delete_on_completion: bool,
     /// When it was created.
     pub created_at: i64,
+    /// What was done to it before anything ran: the first events of its journal.
+    pub first: Vec<Control>,
 }
 
 /// A line of the journal.
@@ -79,6 +88,24 @@ pub struct JournalRow {
     pub body: String,
 }
 
+impl JournalRow {
+    /// The row of an event that is about the flow itself.
+    pub fn of_flow(event: &Event, flow_key: &str) -> Self {
+        Self {
+            ord: event.ord,
+            step: 0,
+            node: String::new(),
+            event: event.body.name(),
+            attempt: 0,
+            worker: None,
+            queued_ms: 0,
+            ran_ms: 0,
+            at: event.at,
+            body: event.body.to_json(flow_key),
+        }
+    }
+}
+
 /// The end of a flow: its `flows` row is completed, its `live` row goes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StopRow {
@@ -94,11 +121,13 @@ pub struct StopRow {
     pub at: i64,
 }
 
-/// An open question.
+/// An open question, or a step that a breakpoint holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InterruptRow {
     /// Its id.
     pub id: FlowId,
+    /// `interrupt` or `breakpoint`.
+    pub kind: &'static str,
     /// The top of the tree.
     pub root: FlowId,
     /// The step that asks.
@@ -124,6 +153,8 @@ pub enum Op {
     Journal(JournalRow),
     /// The end; guarded by owner, claims and mail.
     Stop(Box<StopRow>),
+    /// A finished flow that was revived stays as it is: its `live` row goes again; guarded by owner, claims and mail.
+    Lapse,
     /// Nobody's flow again; guarded by owner, claims and mail.
     Release {
         /// Its next due instant.
@@ -131,7 +162,7 @@ pub enum Op {
     },
     /// A new status or position of a flow that lives on.
     Status {
-        /// `running` or `interrupted`.
+        /// `running`, `interrupted` or `paused`.
         status: &'static str,
         /// JSON list of node names.
         position: String,
@@ -165,6 +196,15 @@ pub enum Op {
         /// Its id.
         id: FlowId,
     },
+    /// Something to tell whoever subscribed, delivered at least once.
+    Outbox {
+        /// Who subscribed.
+        topic: &'static str,
+        /// The flow's event that it is about.
+        ord: u64,
+        /// JSON object.
+        body: String,
+    },
 }
 
 impl Op {
@@ -172,7 +212,12 @@ impl Op {
     pub(super) fn is_row_operation(&self) -> bool {
         matches!(
             self,
-            Self::Stop(_) | Self::Release { .. } | Self::Status { .. } | Self::Calm | Self::Message { .. }
+            Self::Stop(_)
+                | Self::Lapse
+                | Self::Release { .. }
+                | Self::Status { .. }
+                | Self::Calm
+                | Self::Message { .. }
         )
     }
 
@@ -184,7 +229,7 @@ impl Op {
             }
             Self::Journal(row) => row.body.len(),
             Self::Stop(row) => row.output.len() + row.error.as_ref().map_or(0, String::len),
-            Self::Message { body, .. } => body.len(),
+            Self::Message { body, .. } | Self::Outbox { body, .. } => body.len(),
             Self::OpenInterrupt(row) => row.payload.as_ref().map_or(0, String::len),
             _ => 0,
         }
@@ -214,6 +259,11 @@ pub enum After {
         /// The step.
         step: u64,
     },
+    /// The step may run, unless it has since.
+    OfferAgain {
+        /// The step.
+        step: u64,
+    },
     /// The event is safe.
     Committed {
         /// Its order number.
@@ -236,4 +286,11 @@ pub enum After {
     Created,
     /// The flow's `crashes` are 0.
     Calmed,
+    /// The graphs of the step's children have to be asked for.
+    Ask {
+        /// The step.
+        step: u64,
+    },
+    /// The outbox holds something.
+    Notify,
 }

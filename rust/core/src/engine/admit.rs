@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{clock, Engine, GraphEntry, Live, Ran, Released, Serial, UNREAD};
-use crate::batch::{After, CreateRow, Group, NewFlow, Op};
+use crate::batch::{After, CreateRow, Group, JournalRow, NewFlow, Op};
 use crate::error::{Error, Result};
 use crate::flow::{Event, EventBody, Flow};
 use crate::ids::{flow_key, FlowId};
@@ -76,29 +76,45 @@ impl Engine {
 
     pub(super) fn create_in(&mut self, new: NewFlow, group: &mut Group) -> Result<()> {
         let (entry, state) = self.check_input(&new)?;
-        let is_ours = self.space() > 0 && self.missing_tasks(&new.graph).is_empty();
         let id = new.id;
+        let key = flow_key(self.options.shard, &id).into();
+        let mut flow = Flow::new(entry.graph.clone(), key, state, new.created_at);
+        let first = first_rows(&mut flow, &new)?;
+        // What does not start now costs no memory.
+        let wake_at = flow.next_due().filter(|at| *at > new.created_at);
+        let is_waiting = flow.is_paused() || wake_at.is_some();
+        let is_ours = !is_waiting && self.space() > 0 && self.missing_tasks(&new.graph).is_empty();
         let (owner, claims) = if is_ours { (Some(self.options.replica), 1) } else { (None, 0) };
-        group.push(id, claims, Op::Create(Box::new(CreateRow { flow: new.clone(), owner, claims })));
+        let row = CreateRow {
+            owner,
+            claims,
+            status: flow.status().as_str(),
+            ready_at: (!is_waiting).then_some(new.created_at),
+            wake_at,
+            flow: new.clone(),
+        };
+        group.push(id, claims, Op::Create(Box::new(row)));
+        for row in first {
+            group.push(id, claims, Op::Journal(row));
+        }
         group.after(id, After::Created);
         self.unstored.insert(id);
         if is_ours {
-            let key = flow_key(self.options.shard, &id).into();
-            let flow = Flow::new(entry.graph.clone(), key, state, new.created_at);
             self.insert(new, entry, flow, claims);
             group.after(id, After::Offer { step: 1 });
         }
         Ok(())
     }
 
-    fn insert(&mut self, about: NewFlow, entry: Arc<GraphEntry>, flow: Flow, claims: i64) -> Serial {
+    fn insert(&mut self, about: NewFlow, entry: Arc<GraphEntry>, mut flow: Flow, claims: i64) -> Serial {
+        flow.limit_steps(self.options.max_steps);
         let mut serial = self.next_serial;
         while self.flows.contains_key(&serial) {
             serial = serial.wrapping_add(1);
         }
         self.next_serial = serial.wrapping_add(1);
         self.index.insert(about.id, serial);
-        let told = flow.status();
+        let (told, told_parent) = (flow.status(), flow.is_asking());
         let committed = flow.ord();
         let live = Live {
             fairness_key: about.fairness_key.as_str().into(),
@@ -114,6 +130,7 @@ impl Engine {
             running: FxHashMap::default(),
             offered: FxHashSet::default(),
             told,
+            told_parent,
             journal_bytes: 0,
             snapshot_len: 0,
             is_releasing: false,
@@ -123,6 +140,8 @@ impl Engine {
             is_calming: false,
             refusals: 0,
             blamed_mail: FxHashSet::default(),
+            is_revived: told.is_finished(),
+            history: None,
         };
         self.flows.insert(serial, live);
         serial
@@ -210,7 +229,9 @@ impl Engine {
         let Some(live) = self.flows.get_mut(&serial) else { return };
         live.committed = flow.ord();
         live.told = flow.status();
+        live.told_parent = flow.is_asking();
         live.flow = flow;
+        live.flow.limit_steps(self.options.max_steps);
         live.crashes = loaded.crashes;
         live.journal_bytes = loaded.journal_bytes;
         live.snapshot_len = snapshot_len(&loaded.events);
@@ -218,6 +239,8 @@ impl Engine {
         live.is_stopping = false;
         live.is_releasing = false;
         live.is_calming = false;
+        live.is_revived = live.told.is_finished();
+        live.history = None;
         // Messages whose verdicts were rolled back come again.
         live.seen = if loaded.mail == 0 { 0 } else { UNREAD };
         live.handled = 0;
@@ -241,6 +264,7 @@ impl Engine {
         idle.sort_unstable();
         for (step, is_started) in idle {
             self.arm_calls(serial, step);
+            self.want_graphs(serial, step, now_ms);
             if is_started {
                 self.lost(serial, step, "the death of its replica", true, Ran::default(), now_ms);
             } else {
@@ -250,6 +274,18 @@ impl Engine {
         self.settle_kept(serial, now_ms);
         self.consider_release(serial, now_ms);
     }
+}
+
+/// Does to a new flow what is to be done before anything runs; gives the rows that record it.
+fn first_rows(flow: &mut Flow, new: &NewFlow) -> Result<Vec<JournalRow>> {
+    let mut rows = Vec::new();
+    for control in &new.first {
+        let body = EventBody::Control(control.clone());
+        let event = Event { ord: flow.ord() + 1, step: 0, attempt: 0, at: new.created_at, body };
+        flow.apply(&event, None)?;
+        rows.push(JournalRow::of_flow(&event, flow.key()));
+    }
+    Ok(rows)
 }
 
 /// The state that a new flow starts from.

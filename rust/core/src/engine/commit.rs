@@ -44,6 +44,8 @@ pub struct Report {
     pub broken: Vec<(FlowId, String)>,
     /// How many flows were released.
     pub released: usize,
+    /// How many rows the outbox was given.
+    pub notices: usize,
 }
 
 impl Engine {
@@ -100,7 +102,7 @@ impl Engine {
 
     fn put_back(&mut self, late: Batch, now_ms: i64) {
         for item in &late.items {
-            if matches!(item.op, Op::Stop(_) | Op::Release { .. }) {
+            if matches!(item.op, Op::Stop(_) | Op::Lapse | Op::Release { .. }) {
                 self.report.mail.push(item.flow);
             }
             if matches!(item.op, Op::Release { .. }) {
@@ -140,11 +142,16 @@ impl Engine {
                 self.to_send.push(dispatch);
                 return;
             }
+            After::Notify => {
+                self.report.notices += 1;
+                return;
+            }
             _ => {}
         }
         let Some(serial) = self.index.get(flow).copied() else { return };
         match after {
             After::Offer { step } => self.offer(serial, step, now_ms),
+            After::OfferAgain { step } => self.offer_again(serial, step, now_ms),
             After::Committed { ord } => {
                 if let Some(live) = self.flows.get_mut(&serial) {
                     live.committed = live.committed.max(ord);
@@ -166,7 +173,8 @@ impl Engine {
             After::Stopped => self.stopped(serial, flow),
             After::Released => self.let_go(serial, now_ms),
             After::Calmed => self.calmed(serial, now_ms),
-            After::Created | After::Send { .. } => {}
+            After::Ask { step } => self.want_graphs(serial, step, now_ms),
+            After::Created | After::Send { .. } | After::Notify => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use rustc_hash::FxHashSet;
 
+use super::budgets::Clocks;
 use super::{clock, Engine, Needs, Ran, Running, Serial, Timer, Worker, RELEASING_MS};
 use crate::batch::{After, Group};
 use crate::error::{Error, Result};
@@ -16,8 +17,12 @@ use crate::wire::{FrameReader, FrameWriter, Message, Outcome, ResultIn, StepOut}
 impl Engine {
     /// A worker is there and takes steps.
     pub fn worker_ready(&mut self, worker: u32) {
-        let made =
-            Worker { reader: FrameReader::new(), outbox: FrameWriter::new(), graphs: FxHashSet::default() };
+        let made = Worker {
+            reader: FrameReader::new(),
+            outbox: FrameWriter::new(),
+            graphs: FxHashSet::default(),
+            clocks: Clocks::default(),
+        };
         self.workers.insert(worker, made);
         self.scheduler.add_worker(worker);
     }
@@ -27,13 +32,18 @@ impl Engine {
         self.scheduler.drain_worker(worker);
     }
 
-    /// The worker is gone, and everything it had sent was received. Its steps are `lost` and run again.
+    /// The worker is gone, and everything it had sent was received. Its steps are `lost` and run again; where it was
+    /// ended because one of them outlasted its time budget, that one has failed, and the others are not charged.
     pub fn worker_gone(&mut self, worker: u32, cause: &str, now_ms: i64) {
-        self.workers.remove(&worker);
+        let was_condemned = self.workers.remove(&worker).is_some_and(|worker| worker.clocks.is_condemned());
         for held in self.scheduler.remove_worker(worker) {
             if let Some(running) = self.end_dispatch(held.dispatch) {
-                if !running.is_sent {
-                    // It never saw the worker, so it did not die of it.
+                if running.is_late {
+                    self.fail_late(&running, None, now_ms);
+                    continue;
+                }
+                if !running.is_sent || was_condemned {
+                    // It never saw the worker, or another step was the reason: it did not die of this one.
                     self.offer(running.flow, running.step, now_ms);
                     continue;
                 }
@@ -50,8 +60,8 @@ impl Engine {
         else {
             return;
         };
-        let Some(step) = live.flow.step(number).filter(|step| !step.is_parked()) else { return };
-        if live.running.contains_key(&number) || live.offered.contains(&number) {
+        let Some(step) = live.flow.step(number).filter(|step| step.is_runnable()) else { return };
+        if live.running.contains_key(&number) || live.offered.contains(&number) || live.flow.is_paused() {
             return;
         }
         let hold = if live.is_releasing { now_ms + RELEASING_MS } else { 0 };
@@ -62,6 +72,10 @@ impl Engine {
         }
         if let Some(error) = step.broken.clone() {
             self.finished(serial, number, TaskResult::Failed(error), Ran::default(), now_ms);
+            return;
+        }
+        if live.flow.breaks_before(step) {
+            self.break_here(serial, number, now_ms);
             return;
         }
         let is_guarded = live.crashes > 0;
@@ -132,7 +146,15 @@ impl Engine {
         let queued_ms = (now_ms - ready.ready_at).max(0);
         self.running.insert(
             dispatch,
-            Running { flow: ready.flow, step: ready.step, worker, queued_ms, is_sent: false },
+            Running {
+                flow: ready.flow,
+                step: ready.step,
+                worker,
+                queued_ms,
+                is_sent: false,
+                budget_ms: 0,
+                is_late: false,
+            },
         );
         let must_tell = live.crashes > 0;
         let event = Event {
@@ -181,8 +203,8 @@ impl Engine {
             step: number,
             created_at_ms: live.about.created_at,
             step_created_at_ms: step.created_at,
-            deadline_ms: now_ms.saturating_add(budget),
-            is_partial: sent.is_partial,
+            budget_ms: budget,
+            left_out: &sent.left_out,
             flow_key: live.flow.key(),
             node: &node.name,
             task: &node.task,
@@ -191,12 +213,15 @@ impl Engine {
             changes: &changes,
             calls: &answered_calls(&step.calls),
         });
-        if let Err(error) = written {
-            self.scheduler.forget(to, dispatch);
-            self.end_dispatch(dispatch);
-            let error = TaskError::engine("payload_too_large", error.message);
-            self.finished(serial, number, TaskResult::Failed(error), Ran::default(), now_ms);
-        }
+        let Err(error) = written else {
+            let kind = self.scheduler.kind(task);
+            self.clock_sent(dispatch, kind, budget);
+            return;
+        };
+        self.scheduler.forget(to, dispatch);
+        self.end_dispatch(dispatch);
+        let error = TaskError::engine("payload_too_large", error.message);
+        self.finished(serial, number, TaskResult::Failed(error), Ran::default(), now_ms);
     }
 
     pub(super) fn end_dispatch(&mut self, dispatch: u64) -> Option<Running> {
@@ -221,7 +246,7 @@ impl Engine {
                         self.take_result(worker, &result, now_ms);
                     }
                 }
-                Message::Fetch(dispatch) => self.send_state(worker, dispatch, now_ms),
+                Message::Fetch(dispatch, names) => self.send_state(worker, dispatch, &names, now_ms)?,
                 Message::Hello(_) => {}
                 _ => return Err(Error::corrupt("a worker sent a frame that only engines send")),
             }
@@ -240,11 +265,13 @@ impl Engine {
             _ => Ended::Otherwise,
         };
         self.scheduler.ended(worker, result.dispatch, u64::from(result.ran_us), how);
+        self.clock_ended(worker, result.dispatch);
         self.pace.finished();
         // A result without a current dispatch is late: the step was cancelled, lost or timed out.
         let Some(running) = self.end_dispatch(result.dispatch) else { return };
         let Some(live) = self.flows.get(&running.flow) else { return };
-        if let Some(wait_ms) = error.as_ref().and_then(|error| self.bounce_ms(live, error)) {
+        let bounced = error.as_ref().filter(|_| !running.is_late);
+        if let Some(wait_ms) = bounced.and_then(|error| self.bounce_ms(live, error)) {
             self.bounce(running.flow, running.step, wait_ms, now_ms);
             return;
         }
@@ -254,6 +281,10 @@ impl Engine {
             ran_ms: i64::from(result.ran_us).div_euclid(1_000),
         };
         let outcome = read_result(result, live.entry.graph.reducers()).unwrap_or_else(TaskResult::Failed);
+        if running.is_late {
+            self.fail_late(&running, Some(&outcome), now_ms);
+            return;
+        }
         self.finished(running.flow, running.step, outcome, ran, now_ms);
     }
 }

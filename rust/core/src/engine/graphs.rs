@@ -42,6 +42,11 @@ impl Graphs {
         self.by_workflow.keys().map(String::as_str)
     }
 
+    /// Whether a workflow that is known now has a node of that name.
+    pub(super) fn have_node(&self, name: &str) -> bool {
+        self.current.values().any(|entry| entry.graph.find(name).is_some())
+    }
+
     fn insert(&mut self, graph: Arc<Graph>, tasks: Vec<u32>, resources: Vec<u32>) {
         let (id, bytes) = (*graph.id(), graph.definition().len());
         let entry = Arc::new(GraphEntry { graph, number: self.next_number, tasks, resources });

@@ -3,18 +3,34 @@
 use super::{Engine, Serial};
 use crate::batch::{Group, Op};
 use crate::error::{Code, Error, Result};
-use crate::flow::{outcome, CallError, CallKind};
-use crate::ids::{unhex, FlowId};
+use crate::flow::{outcome, Event};
+use crate::ids::FlowId;
 use crate::json::{self, Value};
 use crate::state::Field;
 
 /// The kinds of messages that this version understands.
-pub const MAIL_KINDS: [&str; 3] = ["resume", "cancel", "child_result"];
+pub const MAIL_KINDS: [&str; 11] = [
+    "resume",
+    "signal",
+    "cancel",
+    "child_state",
+    "child_result",
+    "pause",
+    "unpause",
+    "inherit",
+    "break_before",
+    "resume_break",
+    "rewind",
+];
 
 /// The verdict on a message that did what it asked.
 pub(super) const OBEYED: &str = "{\"ok\":true}";
 
+/// The verdict on a rewind that met the flow between its end and the commit of that: the sender asks again.
+pub(super) const AGAIN: &str = "{\"ok\":false,\"code\":\"conflict\",\"message\":\"the flow has just stopped; ask again\",\"again\":true}";
+
 /// A message as it lies in the inbox.
+#[derive(Debug)]
 pub struct Mail {
     /// Its number within the flow.
     pub seq: i64,
@@ -37,21 +53,24 @@ impl Engine {
             self.cancel_release(serial);
         }
         for message in mail {
-            self.handle(serial, flow, &message, now_ms);
+            self.take_in_turn(serial, message, now_ms);
         }
         if let Some(live) = self.flows.get_mut(&serial) {
-            live.seen = live.seen.max(seen);
+            match &mut live.history {
+                Some(history) => history.seen = history.seen.max(seen),
+                None => live.seen = live.seen.max(seen),
+            }
         }
         self.consider_release(serial, now_ms);
         true
     }
 
-    fn handle(&mut self, serial: Serial, flow: &FlowId, message: &Mail, now_ms: i64) {
+    pub(super) fn handle(&mut self, serial: Serial, message: &Mail, events: Option<&[Event]>, now_ms: i64) {
         let Some(live) = self.flows.get_mut(&serial).filter(|live| message.seq > live.handled) else {
             return;
         };
         live.handled = message.seq;
-        let claims = live.claims;
+        let (flow, claims) = (live.about.id, live.claims);
         let mut group = Group::default();
         let is_blamed = live.blamed_mail.contains(&message.seq);
         let obeyed = if is_blamed && message.kind != "child_result" {
@@ -59,14 +78,15 @@ impl Engine {
             Err(Error::invalid(format!(
                 "the database refused what {kind} would have written; change its text"
             )))
+        } else if message.kind == "rewind" && live.is_stopping {
+            Ok(AGAIN.to_owned())
+        } else if let Some(events) = events.filter(|_| message.kind == "rewind") {
+            self.obey_rewind(serial, message, events, &mut group, now_ms)
         } else {
-            self.obey(serial, message, is_blamed, &mut group, now_ms)
+            self.obey(serial, message, is_blamed, &mut group, now_ms).map(|()| OBEYED.to_owned())
         };
-        let verdict = match obeyed {
-            Ok(()) => OBEYED.to_owned(),
-            Err(error) => refusal(&error),
-        };
-        group.push(*flow, claims, Op::Verdict { seq: message.seq, verdict, at: now_ms });
+        let verdict = obeyed.unwrap_or_else(|error| refusal(&error));
+        group.push(flow, claims, Op::Verdict { seq: message.seq, verdict, at: now_ms });
         self.enqueue(group);
     }
 
@@ -81,86 +101,52 @@ impl Engine {
         let Some(live) = self.flows.get(&serial) else { return Err(Error::conflict("the flow is gone")) };
         let status = live.flow.status();
         let body = Body(json::object_fields(&message.body)?);
-        if status.is_finished() && message.kind != "child_result" {
+        if status.is_finished() && !message.kind.starts_with("child_") {
             let (key, status) = (live.flow.key(), status.as_str());
-            return Err(Error::conflict(format!("{} came too late: flow {key} is {status}", message.kind)));
+            let reason = live.flow.cancel_reason().filter(|reason| !reason.is_empty());
+            let why = reason.map_or(String::new(), |reason| format!(" (\"{reason}\")"));
+            return Err(Error::conflict(format!(
+                "{} came too late: flow {key} is {status}{why}",
+                message.kind
+            )));
         }
         match &*message.kind {
             "resume" => self.obey_resume(serial, &body, group, now_ms),
+            "signal" => self.obey_signal(serial, &body, group, now_ms),
+            "child_state" => self.obey_child_state(serial, &message.body, group, now_ms),
             "cancel" => {
-                // A column cannot hold a NUL.
-                let reason = body.text("reason").unwrap_or_default().replace('\0', "\u{fffd}");
+                let reason = body.reason();
                 self.cancel(serial, &reason, group, now_ms);
                 Ok(())
             }
             "child_result" => self.obey_child_result(serial, &body, is_blamed, group, now_ms),
+            "pause" => self.obey_pause(serial, &body, group, now_ms),
+            "unpause" => self.obey_unpause(serial, group, now_ms),
+            "inherit" => self.obey_inherit(serial, &body, group, now_ms),
+            "break_before" => self.obey_break_before(serial, &body, group, now_ms),
+            "resume_break" => self.obey_resume_break(serial, &body, group, now_ms),
             other => Err(Error::invalid(format!("this engine knows no operation {other:?}; upgrade it"))),
         }
     }
-
-    fn obey_resume(&mut self, serial: Serial, body: &Body, group: &mut Group, now_ms: i64) -> Result<()> {
-        let Some(live) = self.flows.get(&serial) else { return Err(Error::conflict("the flow is gone")) };
-        let key = live.flow.key().clone();
-        let wanted = match body.text("interrupt_id") {
-            Some(id) => Some(unhex(&id).ok_or_else(|| {
-                Error::conflict(format!("interrupt {id:?} of flow {key} is not open; there is no such id"))
-            })?),
-            None => None,
-        };
-        let open = live.flow.open_calls(CallKind::Interrupt);
-        let found = open.iter().find(|(_, _, call)| wanted.is_none() || call.id == wanted);
-        let (step, call) = found.map(|(step, call, _)| (*step, *call)).ok_or_else(|| {
-            Error::conflict(match wanted {
-                Some(id) => format!(
-                    "interrupt {} of flow {key} is not open; it was answered or it lapsed",
-                    crate::ids::hex(&id)
-                ),
-                None => {
-                    format!("flow {key} has no open interrupt; it was answered already, or none was asked")
-                }
-            })
-        })?;
-        let answer = body.get("answer").cloned().unwrap_or_else(Value::null);
-        self.answer(serial, step, call, Ok(answer), group, now_ms);
-        Ok(())
-    }
-
-    fn obey_child_result(
-        &mut self,
-        serial: Serial,
-        body: &Body,
-        is_blamed: bool,
-        group: &mut Group,
-        now_ms: i64,
-    ) -> Result<()> {
-        let child = body.text("child").and_then(|id| unhex(&id));
-        let child = child.ok_or_else(|| Error::corrupt("a child's result names no child"))?;
-        let step = body.get("step").and_then(|step| step.raw().parse().ok()).unwrap_or(0);
-        let answer = match (body.get("answer"), body.get("error")) {
-            // The parent waits for something: it is told that it cannot have the answer.
-            _ if is_blamed => Err(CallError {
-                code: "refused".into(),
-                message: "the database refused the child's result; let it return less, or other text".into(),
-                data: None,
-            }),
-            (_, Some(error)) => Err(CallError::from_json(error)?),
-            (answer, None) => Ok(answer.cloned().unwrap_or_else(Value::null)),
-        };
-        // A child of a step that was rewound or cancelled since has nobody to tell.
-        self.answer_child_call(serial, step, &child, answer, group, now_ms);
-        Ok(())
-    }
 }
 
-struct Body(Vec<(Field, Value)>);
+/// The members of a message.
+pub(super) struct Body(pub(super) Vec<(Field, Value)>);
 
 impl Body {
-    fn get(&self, name: &str) -> Option<&Value> {
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
         self.0.iter().find(|(field, _)| &**field == name).map(|(_, value)| value)
     }
 
-    fn text(&self, name: &str) -> Option<String> {
+    pub(super) fn text(&self, name: &str) -> Option<String> {
         self.get(name).filter(|value| !value.is_null()).map(outcome::text)
+    }
+}
+
+impl Body {
+    /// Why, in the caller's words. A column cannot hold a NUL.
+    pub(super) fn reason(&self) -> String {
+        self.text("reason").unwrap_or_default().replace('\0', "\u{fffd}")
     }
 }
 

@@ -45,6 +45,11 @@ impl Engine {
         wanted.saturating_sub(self.scheduler.open_len()).min(self.space())
     }
 
+    /// Changes how many flows it holds at most. What is above a smaller number stays until it ends or is released.
+    pub fn set_room(&mut self, room: usize) {
+        self.options.room = room;
+    }
+
     /// How many more flows fit into memory.
     pub(super) fn space(&self) -> usize {
         self.options.room.saturating_sub(self.flows.len())

@@ -1,11 +1,9 @@
-//! Calls of parked steps: children, timers, open questions, and the answers to them.
+//! Calls of parked steps: timers, open questions, and the answers to them.
 
-use super::sweep::Operable;
 use super::{clock, Engine, Ran, Serial, Timer, RELEASING_MS};
-use crate::batch::{After, Group, NewFlow, Op};
+use crate::batch::{Group, Op};
 use crate::flow::event::{Control, Event, EventBody};
-use crate::flow::{Call, CallError, CallKind, Status};
-use crate::ids::FlowId;
+use crate::flow::{Call, CallError, CallKind};
 use crate::json::Value;
 
 impl Engine {
@@ -25,81 +23,24 @@ impl Engine {
                         group.push(live.about.id, live.claims, Op::OpenInterrupt(Box::new(row)));
                     }
                 }
+                CallKind::Subgraph if call.is_deferred => self.ask_for_graph(serial, step, group),
                 CallKind::Subgraph => self.start_child(serial, step, at as u32, call, group, now_ms),
-                CallKind::Sleep | CallKind::Signal => {}
+                CallKind::Signal => self.take_kept_signal(serial, step, at as u32, call, group, now_ms),
+                CallKind::Sleep => {}
             }
         }
         self.arm_calls(serial, step);
     }
 
-    /// Arms the timers of a step's open calls.
+    /// Arms the timers of a step's open calls. What falls due while the flow is paused is so when it goes on.
     pub(super) fn arm_calls(&mut self, serial: Serial, step: u64) {
-        let Some(found) = self.flows.get(&serial).and_then(|live| live.flow.step(step)) else { return };
+        let Some(live) = self.flows.get(&serial).filter(|live| !live.flow.is_paused()) else { return };
+        let Some(found) = live.flow.step(step) else { return };
         for (at, call) in (0..).zip(&found.calls) {
             if let Some(due) = call.due.filter(|_| call.is_open()) {
                 self.timers.set(Timer::Call(serial, step, at), clock(due));
             }
         }
-    }
-
-    fn start_child(
-        &mut self,
-        serial: Serial,
-        step: u64,
-        at: u32,
-        call: &Call,
-        group: &mut Group,
-        now_ms: i64,
-    ) {
-        let workflow = call.target.clone().unwrap_or_default();
-        let made = match (self.workflow(&workflow), call.id) {
-            (Some(graph), Some(id)) => self.child(serial, step, id, graph, &workflow, call, now_ms),
-            _ => None,
-        };
-        let outcome = if let Some(child) = made {
-            self.create_in(child, group).map_err(|error| (error.code.as_str(), error.message))
-        } else {
-            let known: Vec<&str> = self.graphs.workflows().take(20).collect();
-            Err(("not_found", format!("no workflow is called {workflow:?}; known are {known:?}")))
-        };
-        if let Err((code, message)) = outcome {
-            let error = CallError { code: code.into(), message, data: None };
-            self.answer(serial, step, at, Err(error), group, now_ms);
-        }
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "each is a different part of the new flow")]
-    fn child(
-        &self,
-        serial: Serial,
-        step: u64,
-        id: FlowId,
-        graph: [u8; 32],
-        workflow: &str,
-        call: &Call,
-        now_ms: i64,
-    ) -> Option<NewFlow> {
-        let parent = &self.flows.get(&serial)?.about;
-        Some(NewFlow {
-            id,
-            root: parent.root,
-            parent: Some((parent.id, step)),
-            workflow: workflow.to_owned(),
-            graph,
-            priority: parent.priority,
-            fairness_key: parent.fairness_key.clone(),
-            fairness_weight: parent.fairness_weight,
-            time_budget_ms: parent.time_budget_ms,
-            thread: id,
-            turn: 1,
-            tags: None,
-            input: call.payload.as_ref().map_or_else(|| "{}".to_owned(), |input| input.raw().to_owned()),
-            baggage: parent.baggage.clone(),
-            trace_parent: parent.trace_parent.clone(),
-            notify: None,
-            delete_on_completion: false,
-            created_at: now_ms,
-        })
     }
 
     /// Records the answer to an open call. Gives whether it was open.
@@ -112,6 +53,21 @@ impl Engine {
         group: &mut Group,
         now_ms: i64,
     ) -> bool {
+        self.answer_with(serial, step, call, answer, None, group, now_ms)
+    }
+
+    /// As `answer`; `signal` is the event that had kept what is answered.
+    #[expect(clippy::too_many_arguments, reason = "a place, an answer, and where it came from")]
+    pub(super) fn answer_with(
+        &mut self,
+        serial: Serial,
+        step: u64,
+        call: u32,
+        answer: std::result::Result<Value, CallError>,
+        signal: Option<u64>,
+        group: &mut Group,
+        now_ms: i64,
+    ) -> bool {
         let Some(live) = self.flows.get(&serial).filter(|live| !live.is_reloading && !live.is_stopping)
         else {
             return false;
@@ -120,7 +76,7 @@ impl Engine {
         if !found.calls.get(call as usize).is_some_and(Call::is_open) {
             return false;
         }
-        let body = EventBody::Resolved { call, answer };
+        let body = EventBody::Resolved { call, answer, signal };
         let event = Event { ord: live.flow.ord() + 1, step, attempt: found.attempt, at: now_ms, body };
         self.record(serial, event, None, Ran::default(), group, now_ms);
         true
@@ -136,71 +92,15 @@ impl Engine {
         }
     }
 
-    /// Gives a finished child's outcome to the parent: at once when it is owned here, else as a message.
-    pub(super) fn answer_parent(
-        &mut self,
-        child: Serial,
-        parent: FlowId,
-        step: u64,
-        group: &mut Group,
-        now_ms: i64,
-    ) {
-        let Some(live) = self.flows.get(&child) else { return };
-        let id = live.about.id;
-        let answer = match (live.flow.status(), live.flow.error()) {
-            (Status::Completed, _) => Ok(Value::from_raw_unchecked(live.flow.current_state().to_json())),
-            (_, Some(failed)) => Err(CallError {
-                code: failed.error.code.clone(),
-                message: failed.error.message.clone(),
-                data: failed.error.data.clone(),
-            }),
-            _ => {
-                let reason = live.flow.cancel_reason().unwrap_or_default();
-                Err(CallError {
-                    code: "cancelled".into(),
-                    message: format!("the child was cancelled: {reason}"),
-                    data: None,
-                })
-            }
-        };
-        match self.operable(&parent) {
-            Operable::Here(serial) => {
-                if !self.answer_child_call(serial, step, &id, answer, group, now_ms) {
-                    // Nobody waits. Should the event that says so be refused, then this one goes back with it.
-                    group.after(parent, After::Settle);
-                }
-            }
-            Operable::Stopping => group.after(parent, After::Settle),
-            Operable::Elsewhere => group.push(parent, 0, child_result(&id, step, &answer, now_ms)),
-        }
-    }
-
-    /// Answers the open subgraph call that waits for `child`.
-    pub(super) fn answer_child_call(
-        &mut self,
-        serial: Serial,
-        step: u64,
-        child: &FlowId,
-        answer: std::result::Result<Value, CallError>,
-        group: &mut Group,
-        now_ms: i64,
-    ) -> bool {
-        let found = self.flows.get(&serial).and_then(|live| live.flow.step(step));
-        let call = found.and_then(|step| step.calls.iter().position(|call| call.id.as_ref() == Some(child)));
-        call.is_some_and(|call| self.answer(serial, step, call as u32, answer, group, now_ms))
-    }
-
     /// Cancels a flow; the children it waits for go with it.
     pub(super) fn cancel(&mut self, serial: Serial, reason: &str, group: &mut Group, now_ms: i64) {
-        let Some(live) = self.flows.get(&serial) else { return };
-        let body = EventBody::Control(Control::Cancel { reason: reason.to_owned() });
-        let event = Event { ord: live.flow.ord() + 1, step: 0, attempt: 0, at: now_ms, body };
-        self.record(serial, event, None, Ran::default(), group, now_ms);
+        self.control(serial, 0, Control::Cancel { reason: reason.to_owned() }, group, now_ms);
     }
 
-    /// Fires what is due; gives the next due instant.
-    pub fn tick(&mut self, now_ms: i64) -> Option<i64> {
+    /// Fires what is due.
+    pub fn tick(&mut self, now_ms: i64) {
         self.pace.take(now_ms);
+        self.fire_budgets();
         for timer in self.timers.due(clock(now_ms)) {
             match timer {
                 Timer::Delay(serial, step) => self.offer(serial, step, now_ms),
@@ -209,12 +109,13 @@ impl Engine {
             }
         }
         self.scheduler.wake(now_ms);
-        self.next_due()
     }
 
-    /// When something is due by time alone.
-    pub fn next_due(&self) -> Option<i64> {
-        [self.timers.next().map(u64::cast_signed), self.scheduler.next_wake()].into_iter().flatten().min()
+    /// The next instant at which something is due, by the shard's clock, and by the one of time budgets how long it is
+    /// until the next of them may be over. Frames that were handed out may have brought either nearer.
+    pub fn next_due(&self) -> (Option<i64>, Option<i64>) {
+        let due = [self.timers.next().map(u64::cast_signed), self.scheduler.next_wake()];
+        (due.into_iter().flatten().min(), self.next_budget())
     }
 
     fn due(&mut self, serial: Serial, step: u64, call: u32, now_ms: i64) {
@@ -238,25 +139,4 @@ impl Engine {
             self.enqueue(group);
         }
     }
-}
-
-fn child_result(
-    child: &FlowId,
-    step: u64,
-    answer: &std::result::Result<Value, CallError>,
-    now_ms: i64,
-) -> Op {
-    let mut body = format!("{{\"child\":\"{}\",\"step\":{step},", crate::ids::hex(child));
-    match answer {
-        Ok(value) => {
-            body.push_str("\"answer\":");
-            body.push_str(value.raw());
-        }
-        Err(error) => {
-            body.push_str("\"error\":");
-            error.write_json(&mut body);
-        }
-    }
-    body.push('}');
-    Op::Message { kind: "child_result", body, at: now_ms }
 }

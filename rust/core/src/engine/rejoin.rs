@@ -23,6 +23,7 @@ impl Engine {
         self.pending = VecDeque::new();
         self.in_flight.clear();
         self.reloads.clear();
+        self.histories.clear();
         self.timers = Timers::new();
         self.scheduler.start_anew(slots(&self.options));
         for (name, kind) in self.known_tasks.clone() {
@@ -32,6 +33,7 @@ impl Engine {
             self.set_default_kind(kind);
         }
         self.report = Report::default();
+        self.wanted.clear();
         self.unstored.extend(self.creating.drain());
         self.unstored.drain().collect()
     }

@@ -3,7 +3,7 @@
 use super::settle::json_list;
 use super::{clock, Engine, Released, Serial, Timer};
 use crate::batch::{After, Group, Op};
-use crate::flow::CallKind;
+use crate::flow::{CallKind, Step};
 use crate::ids::FlowId;
 
 /// When a release that was put off is looked at again.
@@ -19,7 +19,12 @@ impl Engine {
             return;
         }
         let Some(live) = self.flows.get_mut(&serial) else { return };
-        let has_work = live.flow.steps().any(|step| !step.is_parked() && step.not_before <= now_ms);
+        if live.flow.status().is_finished() {
+            self.lapse(serial, now_ms);
+            return;
+        }
+        let is_work = |step: &Step| step.is_runnable() && step.not_before <= now_ms;
+        let has_work = !live.flow.is_paused() && live.flow.steps().any(is_work);
         let wake_at = live.flow.next_due();
         if has_work || wake_at.is_some_and(|at| at <= now_ms + self.options.release_after_ms) {
             return;
@@ -60,11 +65,13 @@ impl Engine {
         is_too_early
     }
 
-    /// A child that is owned here answers in memory; without its parent it would have to write a message.
+    /// A child that is owned here answers in memory; without its parent it would have to write a message. One that
+    /// waits for its graph is waited for.
     fn has_children_here(&self, serial: Serial) -> bool {
         let Some(live) = self.flows.get(&serial) else { return false };
         let calls = live.flow.open_calls(CallKind::Subgraph);
-        calls.iter().any(|(_, _, call)| call.id.is_some_and(|child| self.index.contains_key(&child)))
+        let is_here = |child: FlowId| self.index.contains_key(&child);
+        calls.iter().any(|(_, _, call)| call.is_deferred || call.id.is_some_and(is_here))
     }
 
     /// Takes a release back that has not been handed out. One that has been cannot succeed: the flow has mail.

@@ -3,7 +3,7 @@
 use super::{Engine, Happening, Kept, Ran, Serial};
 use crate::batch::{After, Group, InterruptRow, JournalRow, Op, StopRow};
 use crate::flow::event::Event;
-use crate::flow::{Call, CallKind, EventBody, Status, TaskResult};
+use crate::flow::{CallKind, EventBody, Status, Step, TaskResult};
 use crate::ids::FlowId;
 use crate::json;
 use crate::state::State;
@@ -87,6 +87,9 @@ impl Engine {
         group: &mut Group,
         now_ms: i64,
     ) {
+        if let EventBody::Parked { calls, .. } = &mut event.body {
+            self.defer_calls(calls);
+        }
         let Some(live) = self.flows.get_mut(&serial) else { return };
         let (id, claims) = (live.about.id, live.claims);
         let node = live.flow.step(event.step).map(|step| live.entry.graph.node(step.node).name.to_string());
@@ -104,6 +107,9 @@ impl Engine {
         }
         let body = event.body.to_json(live.flow.key());
         live.journal_bytes += body.len();
+        if let Some(history) = &mut live.history {
+            history.tail.push(event.clone());
+        }
         let row = JournalRow {
             ord: event.ord,
             step: event.step,
@@ -131,6 +137,10 @@ impl Engine {
         match &event.body {
             EventBody::Parked { calls, .. } => self.parked(serial, event.step, calls.len(), group, now_ms),
             EventBody::Resolved { call, .. } => self.close_call(serial, event.step, *call, group),
+            EventBody::Control(control) => {
+                self.revived(serial, &effects.revived, group, now_ms);
+                self.hold(serial, event.step, control, group, now_ms);
+            }
             _ => {}
         }
         self.after_event(serial, group, now_ms);
@@ -139,9 +149,13 @@ impl Engine {
     fn after_event(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
         let Some(live) = self.flows.get(&serial) else { return };
         if live.flow.status().is_finished() {
-            self.stop(serial, group, now_ms);
+            // A message that waits for the journal may make it go on.
+            if live.history.is_none() {
+                self.stop(serial, group, now_ms);
+            }
         } else {
             self.tell_status(serial, group, now_ms);
+            self.tell_parent(serial, group, now_ms);
             self.consider_snapshot(serial, group, now_ms);
             if let Some(live) = self.flows.get(&serial) {
                 group.after(live.about.id, After::Settle);
@@ -161,6 +175,7 @@ impl Engine {
         group.push(live.about.id, live.claims, Op::Status { status: status.as_str(), position, at: now_ms });
         if status == Status::Interrupted {
             group.after(live.about.id, After::Rest);
+            self.notify(serial, group);
         }
     }
 
@@ -193,7 +208,7 @@ impl Engine {
     }
 
     /// The flow is over: its rows, its parent's answer, its children's end.
-    fn stop(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
+    pub(super) fn stop(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
         let Some(live) = self.flows.get_mut(&serial) else { return };
         live.is_stopping = true;
         let key = live.flow.key().clone();
@@ -207,6 +222,7 @@ impl Engine {
         let (id, claims, parent) = (live.about.id, live.claims, live.about.parent);
         group.push(id, claims, Op::Stop(Box::new(row)));
         group.after(id, After::Stopped);
+        self.notify(serial, group);
         if let Some((parent, step)) = parent {
             self.answer_parent(serial, parent, step, group, now_ms);
         }
@@ -224,6 +240,7 @@ impl Engine {
         let call = step.calls.get(call).filter(|call| call.kind == CallKind::Interrupt)?;
         Some(InterruptRow {
             id: call.id?,
+            kind: "interrupt",
             root: live.about.root,
             step: step.number,
             node: live.entry.graph.node(step.node).name.to_string(),
@@ -235,9 +252,10 @@ impl Engine {
     }
 }
 
-/// The ids of the questions that are open among some calls.
-pub(super) fn open_row_ids(calls: &[Call]) -> impl Iterator<Item = FlowId> + '_ {
-    calls.iter().filter(|call| call.is_open_interrupt()).filter_map(|call| call.id)
+/// The ids under which a step stands among the open questions.
+pub(super) fn open_row_ids(step: &Step) -> impl Iterator<Item = FlowId> + '_ {
+    let asked = step.calls.iter().filter(|call| call.is_open_interrupt());
+    asked.filter_map(|call| call.id).chain(step.hold.id())
 }
 
 /// A JSON list of strings.

@@ -17,7 +17,7 @@ impl Engine {
         for step in dropped {
             self.withdraw(serial, step.number);
             self.clear_step_timers(serial, step);
-            for interrupt in open_row_ids(&step.calls) {
+            for interrupt in open_row_ids(step) {
                 group.push(id, claims, Op::CloseInterrupt { id: interrupt });
             }
         }
@@ -45,7 +45,10 @@ impl Engine {
     pub(super) fn operable(&self, flow: &FlowId) -> Operable {
         let serial = self.index.get(flow).copied();
         match serial.and_then(|serial| Some((serial, self.flows.get(&serial)?))) {
-            Some((_, live)) if live.is_reloading || live.is_releasing => Operable::Elsewhere,
+            // Behind a message that waits for the journal everything else waits too, in its order.
+            Some((_, live)) if live.is_reloading || live.is_releasing || live.history.is_some() => {
+                Operable::Elsewhere
+            }
             Some((_, live)) if live.is_stopping => Operable::Stopping,
             Some((serial, _)) => Operable::Here(serial),
             None => Operable::Elsewhere,

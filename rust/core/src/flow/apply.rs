@@ -1,9 +1,12 @@
 //! From an event to the flow after it: the one way a flow changes, live and in replay.
 
 use super::event::{Entry, Event, EventBody, Next, Route};
+use rustc_hash::FxHashSet;
+
 use super::outcome::{StepError, TaskError};
 use super::park::{Call, CallError, CallKind};
-use super::{Branch, Cohort, Flow, Status, Step, View};
+use super::signals::Signals;
+use super::{Branch, Cohort, Flow, Hold, Status, Step, View};
 use crate::error::{Error, Result};
 use crate::graph::NodeIx;
 use crate::json::Value;
@@ -18,6 +21,8 @@ pub struct Effects {
     pub cancelled: Vec<u64>,
     /// Those steps as they were: their open calls are void.
     pub dropped: Vec<Step>,
+    /// Steps that wait, and that the engine did not hold before.
+    pub revived: Vec<u64>,
     /// Step and node that a join created.
     pub joined: Option<(u64, String)>,
 }
@@ -37,6 +42,20 @@ impl Flow {
     /// # Errors
     /// `corrupt` for a gap in `ord`, an unknown step, or a body that does not fit the flow.
     pub fn apply(&mut self, event: &Event, after: Option<State>) -> Result<Effects> {
+        let effects = self.apply_leniently(event, after)?;
+        if let EventBody::Done { next, .. } | EventBody::Failed { next, .. } = &event.body {
+            if next.join.is_some() && next.join != effects.joined {
+                return Err(Error::corrupt(format!(
+                    "replay of flow {} makes the join {:?} where the journal has {:?}",
+                    self.key, effects.joined, next.join
+                )));
+            }
+        }
+        Ok(effects)
+    }
+
+    /// The same, whether or not the join comes to be that the journal has.
+    pub(super) fn apply_leniently(&mut self, event: &Event, after: Option<State>) -> Result<Effects> {
         let starts_here = self.ord == 0 && matches!(event.body, EventBody::Snapshot(_));
         if event.ord != self.ord + 1 && !starts_here {
             return Err(Error::corrupt(format!(
@@ -66,12 +85,19 @@ impl Flow {
             EventBody::Parked { changes, calls } => {
                 let step = self.live(event.step)?;
                 step.changes.merge(changes.clone());
-                step.calls.extend(calls.iter().cloned());
                 step.is_started = false;
-                self.open_interrupts += calls.iter().filter(|call| call.is_open_interrupt()).count();
+                let first = step.calls.len() as u32;
+                step.calls.extend(calls.iter().map(|call| Call { since: event.ord, ..call.clone() }));
+                self.open_interrupts += calls.iter().filter(|call| call.is_asking()).count();
+                for (at, call) in (first..).zip(calls) {
+                    self.signals.wait(call, event.ord, event.step, at);
+                }
             }
-            EventBody::Resolved { call, answer } => {
+            EventBody::Resolved { call, answer, signal } => {
                 self.resolve_call(event.step, *call, answer, &mut effects)?;
+                if let Some(signal) = signal {
+                    self.signals.take(*signal);
+                }
             }
             EventBody::Lost { alone, .. } => {
                 let step = self.live(event.step)?;
@@ -81,7 +107,7 @@ impl Flow {
                 effects.ready.push(event.step);
             }
             EventBody::Started => self.live(event.step)?.is_started = true,
-            EventBody::Control(control) => self.apply_control(control, &mut effects),
+            EventBody::Control(control) => self.apply_control(event, control, &mut effects)?,
             EventBody::Snapshot(state) => self.restore(state)?,
         }
         self.ord = event.ord;
@@ -89,7 +115,7 @@ impl Flow {
         Ok(effects)
     }
 
-    fn live(&mut self, number: u64) -> Result<&mut Step> {
+    pub(super) fn live(&mut self, number: u64) -> Result<&mut Step> {
         let key = &self.key;
         self.steps.get_mut(&number).ok_or_else(|| {
             Error::corrupt(format!("the journal of flow {key} speaks of step {number}, which is not live"))
@@ -107,7 +133,7 @@ impl Flow {
 
     fn finish(&mut self, number: u64, changes: &Changes, after: Option<State>) -> Result<Token> {
         self.live(number)?;
-        let Some(mut step) = self.steps.remove(&number) else { return Err(Error::corrupt("no such step")) };
+        let Some(mut step) = self.remove_step(number) else { return Err(Error::corrupt("no such step")) };
         let state = match after {
             Some(state) => state,
             None => self.state_after(&step, changes).map_err(|error| Error::corrupt(error.message))?,
@@ -165,12 +191,6 @@ impl Flow {
                 )));
             }
         }
-        if next.join.is_some() && next.join != effects.joined {
-            return Err(Error::corrupt(format!(
-                "replay of flow {} makes the join {:?} where the journal has {:?}",
-                self.key, effects.joined, next.join
-            )));
-        }
         Ok(())
     }
 
@@ -194,7 +214,10 @@ impl Flow {
             failed: std::collections::BTreeMap::new(),
             error: None,
             not_before: 0,
+            steps: FxHashSet::default(),
+            inner: FxHashSet::default(),
         };
+        let first = self.next_step;
         for entry in entries {
             let ordinal = cohort.size;
             match entry {
@@ -239,6 +262,10 @@ impl Flow {
                 }
             }
         }
+        cohort.steps.extend(first..self.next_step);
+        if let Some(outer) = cohort.outer.and_then(|branch| self.cohorts.get_mut(&branch.cohort)) {
+            outer.inner.insert(source);
+        }
         self.cohorts.insert(source, cohort);
         Ok(())
     }
@@ -268,7 +295,8 @@ impl Flow {
         })?;
         let open = step.calls.get_mut(call as usize).filter(|call| call.is_open());
         let open = open.ok_or_else(|| Error::corrupt(format!("call {call} of step {number} is not open")))?;
-        self.open_interrupts -= usize::from(open.is_open_interrupt());
+        self.open_interrupts -= usize::from(open.is_asking());
+        self.signals.leave(open, number, call);
         open.answer = Some(answer.clone());
         if !step.is_parked() {
             step.not_before = 0;
@@ -280,15 +308,28 @@ impl Flow {
     /// Takes steps out that end without a result.
     pub(super) fn drop_steps(&mut self, mut steps: Vec<u64>, effects: &mut Effects) {
         steps.sort_unstable();
-        for step in steps.iter().filter_map(|number| self.steps.remove(number)) {
-            self.open_interrupts -= step.calls.iter().filter(|call| call.is_open_interrupt()).count();
+        for number in steps {
+            let Some(step) = self.remove_step(number) else { continue };
+            self.open_interrupts -= step.open_questions();
+            for (at, call) in (0..).zip(&step.calls) {
+                self.signals.leave(call, number, at);
+            }
             effects.dropped.push(step);
         }
+    }
+
+    fn remove_step(&mut self, number: u64) -> Option<Step> {
+        let step = self.steps.remove(&number)?;
+        if let Some(cohort) = step.branch.and_then(|branch| self.cohorts.get_mut(&branch.cohort)) {
+            cohort.steps.remove(&number);
+        }
+        Some(step)
     }
 
     pub(super) fn end(&mut self, status: Status, output: State) {
         self.steps.clear();
         self.cohorts.clear();
+        self.signals = Signals::default();
         self.status = status;
         self.output = Some(output);
     }
@@ -318,9 +359,13 @@ impl Flow {
             losses: 0,
             losses_alone: 0,
             is_started: false,
+            hold: Hold::None,
             broken: None,
         };
         self.steps.insert(number, step);
+        if let Some(cohort) = branch.and_then(|branch| self.cohorts.get_mut(&branch.cohort)) {
+            cohort.steps.insert(number);
+        }
         number
     }
 

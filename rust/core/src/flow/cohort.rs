@@ -127,21 +127,16 @@ impl Flow {
     /// Takes the cohort out, with every step and cohort that is still open inside it.
     fn close(&mut self, source: u64, effects: &mut Effects) -> Option<Cohort> {
         let cohort = self.cohorts.remove(&source)?;
-        if cohort.arrived.len() + cohort.failed.len() < cohort.size as usize {
-            let (mut closed, mut dropped) = (vec![source], Vec::new());
-            while let Some(inside) = closed.pop() {
-                let steps =
-                    self.steps.values().filter(|step| step.branch.is_some_and(|b| b.cohort == inside));
-                dropped.extend(steps.map(|step| step.number));
-                let inner = self.cohorts.values().filter(|c| c.outer.is_some_and(|b| b.cohort == inside));
-                let inner: Vec<u64> = inner.map(|c| c.source).collect();
-                for source in inner {
-                    self.cohorts.remove(&source);
-                    closed.push(source);
-                }
-            }
-            self.drop_steps(dropped, effects);
+        if let Some(outer) = cohort.outer.and_then(|branch| self.cohorts.get_mut(&branch.cohort)) {
+            outer.inner.remove(&source);
         }
+        let mut dropped: Vec<u64> = cohort.steps.iter().copied().collect();
+        let mut closed: Vec<u64> = cohort.inner.iter().copied().collect();
+        while let Some(inside) = closed.pop().and_then(|source| self.cohorts.remove(&source)) {
+            dropped.extend(&inside.steps);
+            closed.extend(&inside.inner);
+        }
+        self.drop_steps(dropped, effects);
         Some(cohort)
     }
 
@@ -158,12 +153,12 @@ impl Flow {
             branches.insert(*ordinal, log.clone());
         }
         let of = |branch: Option<Branch>| branch.filter(|b| b.cohort == source).map(|b| b.ordinal);
-        for step in self.steps.values() {
+        for step in cohort.steps.iter().filter_map(|number| self.steps.get(number)) {
             if let Some(ordinal) = of(step.branch).filter(|_| !step.log.is_empty()) {
                 branches.insert(ordinal, step.log.clone());
             }
         }
-        for inner in self.cohorts.values() {
+        for inner in cohort.inner.iter().filter_map(|source| self.cohorts.get(source)) {
             if let Some(ordinal) = of(inner.outer) {
                 let mut log = inner.outer_log.clone();
                 log.append(self.partial_log(inner.source));

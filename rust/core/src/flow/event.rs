@@ -69,6 +69,8 @@ pub enum EventBody {
         call: u32,
         /// The answer.
         answer: std::result::Result<Value, CallError>,
+        /// The event that had kept this signal, when it came before anybody waited.
+        signal: Option<u64>,
     },
     /// A worker died under the step.
     Lost {
@@ -132,8 +134,11 @@ impl EventBody {
                 }
                 out.push(']');
             }
-            Self::Resolved { call, answer } => {
+            Self::Resolved { call, answer, signal } => {
                 let _ = write!(out, ",\"call\":{call}");
+                if let Some(signal) = signal {
+                    let _ = write!(out, ",\"signal\":{signal}");
+                }
                 match answer {
                     Ok(value) => {
                         let _ = write!(out, ",\"answer\":{}", value.raw());
@@ -158,6 +163,18 @@ impl EventBody {
         }
         out.push('}');
         out
+    }
+
+    /// The nodes at which it made steps.
+    ///
+    /// # Errors
+    /// `corrupt` for a snapshot that is none.
+    pub fn nodes_reached(&self) -> Result<Vec<String>> {
+        Ok(match self {
+            Self::Done { next, .. } | Self::Failed { next, .. } => next.nodes().map(str::to_owned).collect(),
+            Self::Snapshot(text) => snapshot_nodes(text)?,
+            _ => Vec::new(),
+        })
     }
 
     /// Reads a row of the journal.
@@ -195,7 +212,8 @@ impl EventBody {
                     (None, Some(error)) => Err(CallError::from_json(error)?),
                     (None, None) => return Err(corrupt()),
                 };
-                Self::Resolved { call: fields.int("call").ok_or_else(corrupt)? as u32, answer }
+                let signal = fields.int("signal").map(i64::cast_unsigned);
+                Self::Resolved { call: fields.int("call").ok_or_else(corrupt)? as u32, answer, signal }
             }
             "lost" => Self::Lost {
                 cause: fields.get("cause").map(text).unwrap_or_default(),
@@ -210,6 +228,17 @@ impl EventBody {
             }
         })
     }
+}
+
+/// The nodes at which the steps of a snapshot stand.
+fn snapshot_nodes(text: &str) -> Result<Vec<String>> {
+    let fields = Fields(json::object_fields(text)?);
+    let steps = fields.get("steps").and_then(Value::elements).ok_or_else(corrupt)?;
+    let node = |step: &Value| {
+        let fields = Fields(json::object_fields(step.raw())?);
+        fields.get("node").map(self::text).ok_or_else(corrupt)
+    };
+    steps.iter().map(node).collect()
 }
 
 /// The members of a body.

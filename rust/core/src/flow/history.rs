@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::event::{Event, EventBody, Next, Route};
+use super::apply::Effects;
+use super::event::{Control, Event, EventBody, Next, Route};
+use super::rewind::Rewind;
 use super::{Flow, StepError};
 use crate::error::Result;
 use crate::graph::Graph;
@@ -79,12 +81,19 @@ impl Reader {
         }
         let branch = self.flow.step(event.step).and_then(|step| step.branch);
         let effects = self.flow.apply(event, None)?;
+        if matches!(event.body, EventBody::Snapshot(_)) {
+            self.begin_here();
+            return Ok(());
+        }
         self.note(line);
         for step in &effects.cancelled {
             if let Some(record) = self.records.get_mut(step) {
                 record.status = "cancelled";
                 record.finished_at = Some(event.at);
             }
+        }
+        if let EventBody::Control(Control::Rewind(rewind)) = &event.body {
+            self.go_back(rewind, &effects, event.at);
         }
         if let (Some(next), Some(branch)) = (next_of(&event.body), branch) {
             if matches!(next.route, Route::Arrive { .. }) {
@@ -131,6 +140,44 @@ impl Reader {
         }
     }
 
+    /// A fork begins with what it took over.
+    fn begin_here(&mut self) {
+        self.records.clear();
+        let mut steps: Vec<u64> = self.flow.steps().map(|step| step.number).collect();
+        steps.sort_unstable();
+        self.meet(&steps, &[]);
+        for (number, record) in &mut self.records {
+            if self.flow.step(*number).is_some_and(super::Step::is_parked) {
+                record.status = "parked";
+            }
+        }
+    }
+
+    /// Steps that run again keep what is known of them, and have it all before them.
+    fn go_back(&mut self, rewind: &Rewind, effects: &Effects, at: i64) {
+        for step in effects.ready.iter().chain(&effects.revived) {
+            let Some(record) = self.records.get_mut(step) else { continue };
+            record.status = if effects.revived.contains(step) { "parked" } else { "ready" };
+            record.finished_at = None;
+            if rewind.steps.contains(step) {
+                (record.attempt, record.error, record.changes) = (0, None, Changes::default());
+                record.created_at = at;
+                if let (Some(state), Some(step)) = (&mut record.state, self.flow.step(*step)) {
+                    *state = self.flow.view(step);
+                }
+            }
+        }
+        let (flow, records) = (&self.flow, &self.records);
+        self.arrivals.retain(|cohort, arrived| {
+            let Some(cohort) = flow.cohorts.get(cohort) else { return false };
+            arrived.retain(|step| {
+                let ordinal = records.get(step).and_then(|record| record.ordinal);
+                ordinal.is_some_and(|ordinal| cohort.arrived.contains_key(&ordinal))
+            });
+            true
+        });
+    }
+
     fn note(&mut self, line: &Line) {
         let event = &line.event;
         let parked = self.flow.step(event.step).is_some_and(super::Step::is_parked);
@@ -166,6 +213,13 @@ impl Reader {
             }
             EventBody::Resolved { .. } => record.status = if parked { "parked" } else { "ready" },
             EventBody::Lost { .. } => record.status = "ready",
+            EventBody::Control(Control::Break { .. }) => record.status = "waiting",
+            EventBody::Control(Control::ResumeBreak { .. }) => {
+                record.status = "ready";
+                if let (Some(state), Some(step)) = (&mut record.state, self.flow.step(event.step)) {
+                    *state = self.flow.view(step);
+                }
+            }
             EventBody::Started | EventBody::Control(_) | EventBody::Snapshot(_) => {}
         }
         let mut text =

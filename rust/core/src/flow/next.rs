@@ -80,6 +80,20 @@ impl Next {
         Self { route, join: None }
     }
 
+    /// The nodes of the steps that it makes.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &str> {
+        let (go, fan) = match &self.route {
+            Route::Go { node, .. } => (Some(node.as_str()), &[][..]),
+            Route::Fan { entries, .. } => (None, &entries[..]),
+            _ => (None, &[][..]),
+        };
+        let entries = fan.iter().filter_map(|entry| match entry {
+            Entry::Step { node, .. } | Entry::Each { node, .. } => Some(node.as_str()),
+            Entry::Arrived { .. } => None,
+        });
+        go.into_iter().chain(entries).chain(self.join.as_ref().map(|(_, node)| node.as_str()))
+    }
+
     pub(super) fn write(&self, out: &mut String) {
         match &self.route {
             Route::Go { step, node, not_before } => {

@@ -158,9 +158,22 @@ pub struct StepError {
 }
 
 impl StepError {
-    /// As the JSON that the `on_error` handler and `ErrorInfo` read. `with_traceback` for the journal only, which also
-    /// keeps the class and the wait.
+    /// As the JSON that `ErrorInfo` reads. `with_traceback` for the journal only, which also keeps the class and the
+    /// wait.
     pub fn to_json(&self, flow_key: &str, with_traceback: bool) -> String {
+        let mut out = self.seen_json(flow_key);
+        out.pop();
+        out.push_str(",\"retryable\":");
+        out.push_str(if self.error.class == ErrorClass::Retryable { "true" } else { "false" });
+        if with_traceback {
+            self.error.write_rest(&mut out);
+        }
+        out.push('}');
+        out
+    }
+
+    /// As the JSON that the `on_error` handler finds in the state.
+    pub fn seen_json(&self, flow_key: &str) -> String {
         let mut out = String::from("{\"code\":");
         json::escape(&self.error.code, &mut out);
         for (name, text) in
@@ -173,13 +186,8 @@ impl StepError {
         }
         out.push_str(",\"step_key\":");
         json::escape(&format!("{flow_key}/{}", self.step), &mut out);
-        out.push_str(",\"retryable\":");
-        out.push_str(if self.error.class == ErrorClass::Retryable { "true" } else { "false" });
         out.push_str(",\"data\":");
         out.push_str(self.error.data.as_ref().map_or("null", Value::raw));
-        if with_traceback {
-            self.error.write_rest(&mut out);
-        }
         out.push('}');
         out
     }

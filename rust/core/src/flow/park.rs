@@ -56,6 +56,8 @@ pub struct Call {
     pub kind: CallKind,
     /// The task's own name for it.
     pub key: Option<String>,
+    /// Its place among the calls that have no name: what a task that runs again finds its answer by.
+    pub place: Option<u32>,
     /// The child's workflow, or the signal's name.
     pub target: Option<String>,
     /// The interrupt's payload, or the child's input.
@@ -66,6 +68,12 @@ pub struct Call {
     pub wait_ms: Option<u64>,
     /// The interrupt's id, or the child's flow id.
     pub id: Option<FlowId>,
+    /// The event that parked its step: who has waited longest for a signal is answered first.
+    pub since: u64,
+    /// A child that is not created yet: its graph has to be asked for.
+    pub is_deferred: bool,
+    /// What the child said last of itself: at which of its events, and whether a question is open in its tree.
+    pub below: Option<(u64, bool)>,
     /// The answer, once there is one.
     pub answer: Option<std::result::Result<Value, CallError>>,
 }
@@ -81,6 +89,11 @@ impl Call {
         self.kind == CallKind::Interrupt && self.is_open()
     }
 
+    /// Whether somebody is asked something that has no answer yet, by the call itself or in its child's tree.
+    pub fn is_asking(&self) -> bool {
+        self.is_open() && (self.kind == CallKind::Interrupt || matches!(self.below, Some((_, true))))
+    }
+
     /// Reads a call as a worker or the journal writes it.
     ///
     /// # Errors
@@ -89,6 +102,9 @@ impl Call {
         let fields = json::object_fields(value.raw())?;
         let find = |name: &str| fields.iter().find(|(field, _)| &**field == name).map(|(_, value)| value);
         let kind = find("kind").and_then(|kind| CallKind::parse(&text(kind)));
+        let int = |name: &str| find(name).and_then(|value| value.raw().parse::<i64>().ok());
+        let below = int("child_ord")
+            .map(|ord| (ord.cast_unsigned(), find("child_asks").is_some_and(|asks| asks.raw() == "true")));
         let answer = match (find("answer"), find("error")) {
             (Some(answer), _) => Some(Ok(answer.clone())),
             (None, Some(error)) => Some(Err(CallError::from_json(error)?)),
@@ -97,11 +113,15 @@ impl Call {
         Ok(Self {
             kind: kind.ok_or_else(|| Error::corrupt(format!("unknown call {}", value.raw())))?,
             key: find("key").filter(|key| !key.is_null()).map(text),
+            place: int("at").and_then(|at| u32::try_from(at).ok()),
             target: find("target").filter(|target| !target.is_null()).map(text),
             payload: find("payload").or_else(|| find("input")).cloned(),
-            due: find("due").and_then(|due| due.raw().parse().ok()),
+            due: int("due"),
             wait_ms: find("ms").or_else(|| find("timeout_ms")).and_then(|wait| wait.raw().parse().ok()),
             id: find("id").and_then(|id| unhex(&text(id))),
+            since: int("since").unwrap_or(0).cast_unsigned(),
+            is_deferred: find("deferred").is_some_and(|deferred| deferred.raw() == "true"),
+            below,
             answer,
         })
     }
@@ -117,6 +137,15 @@ impl Call {
         }
         if let Some(id) = &self.id {
             let _ = write!(out, ",\"id\":\"{}\"", hex(id));
+        }
+        if self.since > 0 {
+            let _ = write!(out, ",\"since\":{}", self.since);
+        }
+        if self.is_deferred {
+            out.push_str(",\"deferred\":true");
+        }
+        if let Some((ord, asks)) = self.below {
+            let _ = write!(out, ",\"child_ord\":{ord},\"child_asks\":{asks}");
         }
         self.write_answer(out);
         out.push('}');
@@ -136,6 +165,9 @@ impl Call {
                 let _ = write!(out, ",\"{name}\":");
                 json::escape(value, out);
             }
+        }
+        if let Some(place) = self.place {
+            let _ = write!(out, ",\"at\":{place}");
         }
     }
 

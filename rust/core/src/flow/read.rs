@@ -30,12 +30,23 @@ impl Flow {
         self.ord
     }
 
+    /// Sets how many steps it may create.
+    pub fn limit_steps(&mut self, max_steps: u64) {
+        self.max_steps = max_steps;
+    }
+
     /// How it stands.
     pub fn status(&self) -> Status {
-        if self.status == Status::Running && self.open_interrupts > 0 {
-            return Status::Interrupted;
+        match self.status {
+            Status::Running if self.is_paused() => Status::Paused,
+            Status::Running if self.is_asking() => Status::Interrupted,
+            status => status,
         }
-        self.status
+    }
+
+    /// Whether it lives and somebody is asked something, in it or below: a question, or a breakpoint that holds a step.
+    pub fn is_asking(&self) -> bool {
+        self.status == Status::Running && self.open_interrupts > 0
     }
 
     /// Why it failed.
@@ -88,9 +99,12 @@ impl Flow {
         nodes
     }
 
-    /// The next instant at which something happens by itself, among steps that wait.
+    /// The next instant at which something happens by itself, among steps that wait. Nothing does in a paused flow.
     pub fn next_due(&self) -> Option<i64> {
-        let delayed = self.steps.values().filter(|step| !step.is_parked() && step.not_before > 0);
+        if self.is_paused() {
+            return None;
+        }
+        let delayed = self.steps.values().filter(|step| step.is_runnable() && step.not_before > 0);
         let calls = self.steps.values().flat_map(|step| step.calls.iter().filter(|call| call.is_open()));
         delayed.map(|step| step.not_before).chain(calls.filter_map(|call: &Call| call.due)).min()
     }

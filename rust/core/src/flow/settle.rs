@@ -249,7 +249,7 @@ impl Flow {
                 self.go(step, target, 0).and_then(|route| self.check_steps(&route).map(|()| route))
             {
                 let mut changes = Changes::default();
-                let seen = Value::from_raw_unchecked(error.to_json(&self.key, false));
+                let seen = Value::from_raw_unchecked(error.seen_json(&self.key));
                 changes.insert("on_error".into(), Change::Overwrite(seen));
                 return EventBody::Failed { changes, error, next: Next::new(route) };
             }
@@ -321,6 +321,14 @@ impl Flow {
             if matches!(call.kind, CallKind::Interrupt | CallKind::Subgraph) {
                 call.id = Some((context.new_id)());
             }
+        }
+        // The oldest question is the one with the least id, so a step's questions have theirs in the order asked.
+        let questions = || calls.iter().filter(|call| call.kind == CallKind::Interrupt);
+        let mut ids: Vec<FlowId> = questions().filter_map(|call| call.id).collect();
+        ids.sort_unstable();
+        let questions = calls.iter_mut().filter(|call| call.kind == CallKind::Interrupt);
+        for (call, id) in questions.zip(ids) {
+            call.id = Some(id);
         }
         EventBody::Parked { changes: changes.clone(), calls }
     }

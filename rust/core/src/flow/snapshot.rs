@@ -2,9 +2,12 @@
 
 use std::fmt::Write;
 
+use rustc_hash::FxHashSet;
+
 use super::outcome::{StepError, TaskError};
 use super::park::Call;
-use super::{Branch, Cohort, Flow, Status, Step, View};
+use super::signals::Signals;
+use super::{Branch, Cohort, Flow, Hold, Holds, Status, Step, View};
 use crate::error::{Error, Result};
 use crate::graph::NodeIx;
 use crate::json::{self, Value};
@@ -24,6 +27,7 @@ impl Flow {
         cohorts.sort_unstable_by_key(|cohort| cohort.source);
         list(&cohorts, &mut out, |cohort, out| self.write_cohort(cohort, out));
         out.push(']');
+        self.signals.write(&mut out);
         if let Some(output) = &self.output {
             let _ = write!(out, ",\"output\":{}", output.to_json());
         }
@@ -33,6 +37,11 @@ impl Flow {
         if let Some(reason) = &self.cancel_reason {
             out.push_str(",\"cancel_reason\":");
             json::escape(reason, &mut out);
+        }
+        if self.holds != Holds::default() {
+            out.push_str(",\"holds\":{");
+            self.holds.write(&mut out);
+            out.push('}');
         }
         out.push('}');
         out
@@ -53,12 +62,35 @@ impl Flow {
             let step = self.read_step(&Members(json::object_fields(value.raw())?))?;
             self.steps.insert(step.number, step);
         }
-        let calls = self.steps.values().flat_map(|step| &step.calls);
-        self.open_interrupts = calls.filter(|call| call.is_open_interrupt()).count();
+        self.find_members();
+        self.open_interrupts = self.steps.values().map(Step::open_questions).sum();
+        self.signals = Signals::read(fields.get("signals"))?;
+        for step in self.steps.values() {
+            for (at, call) in (0..).zip(&step.calls) {
+                self.signals.wait(call, call.since, step.number, at);
+            }
+        }
+        self.holds = fields.get("holds").map(Holds::read).transpose()?.unwrap_or_default();
         self.output = fields.get("output").map(|value| State::from_json(value.raw())).transpose()?;
         self.error = fields.get("error").map(StepError::from_json).transpose()?;
         self.cancel_reason = fields.text("cancel_reason");
         Ok(())
+    }
+
+    /// Puts the live steps and the open cohorts into the cohorts that they stand in.
+    fn find_members(&mut self) {
+        for step in self.steps.values() {
+            if let Some(cohort) = step.branch.and_then(|branch| self.cohorts.get_mut(&branch.cohort)) {
+                cohort.steps.insert(step.number);
+            }
+        }
+        let outer = |cohort: &Cohort| cohort.outer.map(|branch| (branch.cohort, cohort.source));
+        let inner: Vec<(u64, u64)> = self.cohorts.values().filter_map(outer).collect();
+        for (outer, source) in inner {
+            if let Some(cohort) = self.cohorts.get_mut(&outer) {
+                cohort.inner.insert(source);
+            }
+        }
     }
 
     fn write_step(&self, step: &Step, out: &mut String) {
@@ -85,6 +117,7 @@ impl Flow {
         out.push_str(",\"calls\":[");
         list(&step.calls, out, Call::write_json);
         out.push(']');
+        step.hold.write(out);
         if let Some(error) = &step.broken {
             let placed = StepError { error: error.clone(), node: node.clone(), step: step.number };
             let _ = write!(out, ",\"broken\":{}", placed.to_json(&self.key, true));
@@ -118,6 +151,7 @@ impl Flow {
             losses: fields.number("losses")?,
             losses_alone: fields.number("losses_alone")?,
             is_started: fields.get("is_started").is_some_and(|value| value.raw() == "true"),
+            hold: Hold::read(fields.get("hold"))?,
             broken: broken.map(|placed: StepError| -> TaskError { placed.error }),
         })
     }
@@ -166,6 +200,8 @@ impl Flow {
             failed: branches("failed")?,
             error: fields.get("error").map(StepError::from_json).transpose()?,
             not_before: fields.number("not_before")?,
+            steps: FxHashSet::default(),
+            inner: FxHashSet::default(),
         })
     }
 

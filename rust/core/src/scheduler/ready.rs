@@ -271,9 +271,10 @@ impl ReadySteps {
         loop {
             let standing = &mut self.keys.get_mut(key)?.standings[class];
             let Reverse((order, number)) = *standing.open.peek()?;
-            let queue = self.queues.get_mut(number).filter(|queue| {
-                queue.key.slot == key && queue.class == class && queue.shown == Some(order)
-            });
+            let queue = self
+                .queues
+                .get_mut(number)
+                .filter(|queue| queue.key.slot == key && queue.class == class && queue.shown == Some(order));
             let Some(queue) = queue else {
                 standing.open.pop();
                 continue;

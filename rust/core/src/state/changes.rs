@@ -172,10 +172,9 @@ impl Changes {
             return Ok(());
         };
         check(&field, reducer, &value)?;
-        if value.is_null() {
-            return Ok(());
-        }
+        // A null stays too: it takes the place of what an earlier attempt contributed.
         let change = match self.get(&field) {
+            Some(Change::Overwrite(_) | Change::Delete) if value.is_null() => return Ok(()),
             Some(Change::Overwrite(base)) => Change::Overwrite(reduce(reducer, Some(base), &[value])?),
             Some(Change::Delete) => Change::Overwrite(reduce(reducer, None, &[value])?),
             _ => Change::Contribute(value),
@@ -291,7 +290,10 @@ mod tests {
     #[test]
     fn a_set_contributes_to_reduced_fields_and_overwrites_plain_ones() {
         assert_eq!(journal(r#"{"set":{"n":1,"x":2,"p":3}}"#), r#"{"add":{"n":1},"set":{"p":3,"x":2}}"#);
-        assert_eq!(journal(r#"{"set":{"n":null,"x":null},"del":["y"]}"#), r#"{"del":["x","y"]}"#);
+        assert_eq!(
+            journal(r#"{"set":{"n":null,"x":null},"del":["y"]}"#),
+            r#"{"add":{"n":null},"del":["x","y"]}"#
+        );
         assert_eq!(journal("{}"), "{}");
     }
 

@@ -56,8 +56,7 @@ impl FieldLog {
             // A sum onto an unknown base stays a list: the base may be a float, and then every single
             // addition rounds.
             if let Ok(value) = reduce(reducer, None, &self.adds) {
-                // A null stays too: folding it makes a list of a scalar base, folding nothing does not.
-                self.adds = [value].into_iter().collect();
+                self.adds = if value.is_null() { Vec::new() } else { vec![value] };
             }
         }
     }

@@ -30,13 +30,16 @@ impl ReduceError {
 
 type Reduced = Result<Value, ReduceError>;
 
-/// The value of a field: contributions in order on top of a base. Null contributions count as none, and
-/// nothing at all is null. `Replace` takes the last one, null or not.
+/// The value of a field: contributions in order on top of a base. A null contribution is the identity: without
+/// any other the base stays as it is, and nothing at all is null. `Replace` takes the last one, null or not.
 pub fn reduce(reducer: Reducer, base: Option<&Value>, adds: &[Value]) -> Reduced {
     if reducer == Reducer::Replace {
         return Ok(adds.last().or(base).cloned().unwrap_or_else(Value::null));
     }
     let base = base.filter(|value| !value.is_null());
+    if adds.iter().all(Value::is_null) {
+        return Ok(base.cloned().unwrap_or_else(Value::null));
+    }
     let operands: Vec<&Value> =
         base.into_iter().chain(adds.iter().filter(|value| !value.is_null())).collect();
     let Some(first) = operands.first() else { return Ok(Value::null()) };
@@ -220,7 +223,8 @@ mod tests {
             ("replace", "1", &["null"], "null"),
             ("append", "[1, 2]", &["3", "[]", "[ 4 ]", "null", "{\"a\":[]}"], "[1, 2,3,4,{\"a\":[]}]"),
             ("append", "", &["[]", "[ ]"], "[]"),
-            ("append", "\"x\"", &[], "[\"x\"]"),
+            ("append", "\"x\"", &["null"], "\"x\""),
+            ("append", "\"x\"", &["[]"], "[\"x\"]"),
             ("union", "[1,1]", &["[1.0,2]", "2", "[3,\"3\"]"], "[1,1,2,3,\"3\"]"),
             ("union", "", &["[2,2,[1]]", "[[1.0]]"], "[2,[1]]"),
             ("add", "9223372036854775807", &["1", "-2"], "9223372036854775806"),

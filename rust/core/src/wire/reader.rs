@@ -79,7 +79,7 @@ fn read_frame(frame: &[u8]) -> Result<Message> {
         STATE => Message::State(cursor.u64()?, cursor.text()?),
         RESULTS => Message::Results(cursor.many(Cursor::result)?),
         HELLO => Message::Hello(cursor.text()?),
-        FETCH => Message::Fetch(cursor.u64()?),
+        FETCH => Message::Fetch(cursor.u64()?, cursor.text()?),
         kind => return Err(Error::corrupt(format!("a frame of the unknown kind {kind}"))),
     };
     if cursor.0.is_empty() {
@@ -111,14 +111,6 @@ impl Cursor<'_> {
         self.bytes().map(i64::from_le_bytes)
     }
 
-    fn flag(&mut self) -> Result<bool> {
-        match self.bytes()? {
-            [0] => Ok(false),
-            [1] => Ok(true),
-            [other] => Err(Error::corrupt(format!("a flag in a frame is {other}"))),
-        }
-    }
-
     fn text(&mut self) -> Result<String> {
         let length = self.u32()? as usize;
         let (text, tail) = self.0.split_at_checked(length).ok_or_else(too_short)?;
@@ -147,8 +139,7 @@ impl Cursor<'_> {
             step: self.u64()?,
             created_at_ms: self.i64()?,
             step_created_at_ms: self.i64()?,
-            deadline_ms: self.i64()?,
-            is_partial: self.flag()?,
+            budget_ms: self.i64()?,
             flow_key: self.text()?,
             node: self.text()?,
             task: self.text()?,
@@ -156,6 +147,7 @@ impl Cursor<'_> {
             state: self.text()?,
             changes: self.text()?,
             calls: self.text()?,
+            left_out: self.text()?,
         })
     }
 

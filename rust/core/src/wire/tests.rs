@@ -10,8 +10,8 @@ fn step(dispatch: u64, state: &str) -> StepOut<'_> {
         step: 11,
         created_at_ms: -1,
         step_created_at_ms: i64::MAX,
-        deadline_ms: 0,
-        is_partial: dispatch == 2,
+        budget_ms: 0,
+        left_out: if dispatch == 2 { r#"["big"]"# } else { "" },
         flow_key: "0-abc",
         node: "nöde",
         task: "task",
@@ -33,7 +33,7 @@ fn every_kind() -> Vec<u8> {
     writer.step(&step(1, "{}")).expect("small");
     writer.step(&step(2, r#"{"a":1}"#)).expect("small");
     writer.cancel(1);
-    writer.fetch(2);
+    writer.fetch(2, r#"["b"]"#);
     writer.state(2, r#"{"a":1,"b":2}"#).expect("small");
     writer.result(&result(1, "{}")).expect("small");
     writer.stop();
@@ -47,9 +47,9 @@ fn items_that_follow_each_other_share_a_frame() {
     let Message::Steps(steps) = &messages[2] else { panic!("{messages:?}") };
     assert_eq!(steps.iter().map(|s| s.dispatch).collect::<Vec<_>>(), [1, 2]);
     assert_eq!((steps[1].state.as_str(), steps[1].node.as_str()), (r#"{"a":1}"#, "nöde"));
-    assert_eq!((steps[0].is_partial, steps[1].is_partial), (false, true));
+    assert_eq!((&*steps[0].left_out, &*steps[1].left_out), ("", r#"["big"]"#));
     assert_eq!(messages[3], Message::Cancel(1));
-    assert_eq!(messages[4], Message::Fetch(2));
+    assert_eq!(messages[4], Message::Fetch(2, r#"["b"]"#.to_owned()));
     assert_eq!(messages[5], Message::State(2, r#"{"a":1,"b":2}"#.to_owned()));
     assert!(matches!(&messages[6], Message::Results(r) if r[0].outcome == Outcome::Parked));
     assert_eq!(messages[7], Message::Stop);

@@ -39,16 +39,24 @@ impl FrameWriter {
 
     /// Adds a step. One that no frame can hold is refused, and nothing is written.
     pub fn step(&mut self, step: &StepOut<'_>) -> Result<()> {
-        let texts = [step.flow_key, step.node, step.task, step.baggage, step.state, step.changes, step.calls];
-        self.open(STEPS, 45 + size_of_texts(&texts))?;
+        let texts = [
+            step.flow_key,
+            step.node,
+            step.task,
+            step.baggage,
+            step.state,
+            step.changes,
+            step.calls,
+            step.left_out,
+        ];
+        self.open(STEPS, 44 + size_of_texts(&texts))?;
         self.out.extend_from_slice(&step.dispatch.to_le_bytes());
         self.u32(step.graph_no);
         self.u32(step.attempt);
         self.out.extend_from_slice(&step.step.to_le_bytes());
         self.out.extend_from_slice(&step.created_at_ms.to_le_bytes());
         self.out.extend_from_slice(&step.step_created_at_ms.to_le_bytes());
-        self.out.extend_from_slice(&step.deadline_ms.to_le_bytes());
-        self.out.push(u8::from(step.is_partial));
+        self.out.extend_from_slice(&step.budget_ms.to_le_bytes());
         for text in texts {
             self.text(text);
         }
@@ -86,7 +94,7 @@ impl FrameWriter {
         self.single(STOP, 0);
     }
 
-    /// Adds the whole state of a step; empty when its dispatch is not current. One that no frame can hold is refused,
+    /// Adds fields of a step's state; empty when its dispatch is not current. One that no frame can hold is refused,
     /// and nothing is written.
     pub fn state(&mut self, dispatch: u64, state: &str) -> Result<()> {
         check_size(12 + state.len())?;
@@ -96,10 +104,11 @@ impl FrameWriter {
         Ok(())
     }
 
-    /// Asks for the whole state of a step.
-    pub fn fetch(&mut self, dispatch: u64) {
-        self.single(FETCH, 8);
+    /// Asks for fields of a step's state: a JSON list of names, or empty for all.
+    pub fn fetch(&mut self, dispatch: u64, names: &str) {
+        self.single(FETCH, 12 + names.len());
         self.out.extend_from_slice(&dispatch.to_le_bytes());
+        self.text(names);
     }
 
     /// The worker's first frame.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use penstock_core::batch::{Batch, NewFlow};
-use penstock_core::engine::{Engine, Options, Report};
+use penstock_core::engine::{Engine, Options, Report, Wanted};
+use penstock_core::flow::event::Control;
 use penstock_core::flow::{CallKind, EventBody};
 use penstock_core::ids::{hex, new_id, FlowId};
 use penstock_core::scheduler::TaskKind;
@@ -11,7 +12,7 @@ use penstock_core::wire::{FrameReader, FrameWriter, Message, Outcome, ResultOut,
 use serde_json::json;
 
 use super::blocks::{definition, input, make, Kinds};
-use super::database::{Database, No, BAD};
+use super::database::{Database, FlowRow, No, BAD};
 use super::rng::Rng;
 
 /// A graph as the simulation knows it.
@@ -42,6 +43,8 @@ struct Replica {
     written: Option<Vec<u32>>,
     /// Claimed or rolled back, and not loaded yet.
     loading: Vec<FlowId>,
+    /// Children whose graphs the host looks for.
+    wanted: Vec<Wanted>,
 }
 
 pub struct Cluster {
@@ -56,6 +59,8 @@ pub struct Cluster {
     /// Whether anything may go wrong.
     pub is_rough: bool,
     pub asked: u64,
+    /// Whether the host finds the last graph, which no engine publishes then.
+    has_loader: bool,
 }
 
 impl Cluster {
@@ -78,7 +83,9 @@ impl Cluster {
             next_worker: 1,
             is_rough: true,
             asked: 0,
+            has_loader: false,
         };
+        cluster.has_loader = cluster.rng.chance(50);
         for _ in 0..=cluster.rng.below(2) {
             cluster.start_replica();
         }
@@ -98,9 +105,14 @@ impl Cluster {
             ..Options::default()
         };
         let mut engine = Engine::new(options, Box::new(move || chance.bytes()));
+        if self.has_loader {
+            engine.ask_for_graphs();
+        }
         for plan in &self.plans {
             engine.add_graph(&plan.definition).unwrap();
-            engine.publish(&plan.name, plan.id).unwrap();
+            if !self.has_loader || plan.name != "g2" {
+                engine.publish(&plan.name, plan.id).unwrap();
+            }
             for (at, node) in plan.nodes.iter().enumerate() {
                 engine.set_task(node, if at % 2 == 0 { TaskKind::Sync } else { TaskKind::Async });
             }
@@ -112,6 +124,7 @@ impl Cluster {
             writing: VecDeque::new(),
             written: None,
             loading: Vec::new(),
+            wanted: Vec::new(),
         };
         for _ in 0..2 {
             self.next_worker += 1;
@@ -122,6 +135,7 @@ impl Cluster {
 
     pub fn create(&mut self) {
         let id = new_id(self.now_ms, self.rng.bytes());
+        let first = self.first();
         let plan = &self.plans[self.rng.below(3) as usize];
         let mut state = input();
         state["depth"] = json!(0);
@@ -144,9 +158,22 @@ impl Cluster {
             notify: None,
             delete_on_completion: false,
             created_at: self.now_ms,
+            first,
         };
         let at = self.rng.below(self.replicas.len() as u64) as usize;
         self.replicas[at].engine.create(flow).unwrap();
+    }
+
+    /// Some flows begin paused, some later.
+    fn first(&mut self) -> Vec<Control> {
+        let mut first = Vec::new();
+        if self.rng.chance(10) {
+            first.push(Control::StartAt { at: self.now_ms + self.rng.below(300) as i64 });
+        }
+        if self.rng.chance(10) {
+            first.push(Control::Pause { reason: "hold".into() });
+        }
+        first
     }
 
     /// One thing that chance picks.
@@ -160,8 +187,10 @@ impl Cluster {
             70..=76 => self.read_mail(at),
             77..=82 => self.claim(at),
             83..=90 => self.load(at),
-            91..=94 => self.pass_time(at),
-            95..=97 => self.send_mail(),
+            91..=92 => self.pass_time(at),
+            93..=94 => self.find_graphs(at),
+            95..=96 => self.send_mail(),
+            97 => self.hold(),
             98 => self.kill_worker(at),
             _ => self.kill_replica(at),
         }
@@ -264,7 +293,7 @@ impl Cluster {
     }
 
     fn call(&mut self, depth: u64) -> serde_json::Value {
-        match self.rng.below(5) {
+        match self.rng.below(7) {
             0 => json!({"kind": "interrupt", "payload": 1}),
             1 => json!({"kind": "interrupt", "payload": 1, "timeout_ms": 300}),
             2 if depth < 2 => {
@@ -275,6 +304,8 @@ impl Cluster {
                 json!({"kind": "subgraph", "target": target, "input": state})
             }
             3 => json!({"kind": "sleep", "ms": 1_000}),
+            4 => json!({"kind": "signal", "target": self.rng.pick(&["a", "b"])}),
+            5 => json!({"kind": "signal", "target": "a", "timeout_ms": 200}),
             _ => json!({"kind": "sleep", "ms": 10}),
         }
     }
@@ -350,9 +381,38 @@ impl Cluster {
         }
     }
 
+    /// The host answers for the graphs that it was asked for.
+    fn find_graphs(&mut self, at: usize) {
+        let replica = &mut self.replicas[at];
+        replica.wanted.extend(replica.engine.take_wanted());
+        for wanted in std::mem::take(&mut replica.wanted) {
+            let answer = match &*wanted.workflow {
+                "g2" => Ok(self.plans[2].id),
+                _ => Err(("not_found".to_owned(), "no such workflow".to_owned())),
+            };
+            replica.engine.found_graph(&wanted, answer, self.now_ms);
+        }
+    }
+
     fn pass_time(&mut self, at: usize) {
         self.now_ms += *self.rng.pick(&[1, 5, 40, 90]);
+        self.tick(at);
+    }
+
+    fn tick(&mut self, at: usize) {
+        self.replicas[at].engine.set_steady(self.now_ms);
         self.replicas[at].engine.tick(self.now_ms);
+        for late in self.replicas[at].engine.overdue() {
+            if self.rng.chance(50) {
+                // Its result may still come.
+                self.replicas[at].engine.give_up(late.worker, late.dispatch, self.now_ms);
+            } else {
+                let found = self.replicas[at].workers.iter().position(|w| w.number == late.worker);
+                if let Some(worker) = found {
+                    self.replace_worker(at, worker);
+                }
+            }
+        }
     }
 
     /// Somebody answers a question, or cancels, or tries to.
@@ -367,6 +427,56 @@ impl Cluster {
             self.db.post(&flow, "cancel", json!({ "reason": reason }).to_string(), self.now_ms);
         } else if self.rng.chance(30) {
             self.answer(flow);
+        } else if self.rng.chance(40) {
+            let name = *self.rng.pick(&["a", "b"]);
+            self.signal(flow, name);
+        }
+    }
+
+    fn signal(&mut self, flow: FlowId, name: &str) {
+        self.asked += 1;
+        let body = json!({"name": name, "payload": format!("signal {name} {:09}", self.asked)});
+        self.db.post(&flow, "signal", body.to_string(), self.now_ms);
+    }
+
+    /// Somebody pauses a tree, sets a breakpoint in it, or lets go of something.
+    fn hold(&mut self) {
+        let rows = self.db.flows.values().filter(|row| row.about.parent.is_none());
+        let roots: Vec<FlowId> = rows.map(|row| row.about.id).collect();
+        if roots.is_empty() {
+            return;
+        }
+        let root = *self.rng.pick(&roots);
+        let (kind, body) = match self.rng.below(5) {
+            0 => ("pause", json!({"reason": "look"})),
+            1 => ("unpause", json!({})),
+            2 => return self.let_go(),
+            on => {
+                let plan = &self.plans[self.rng.below(3) as usize];
+                ("break_before", json!({"node": self.rng.pick(&plan.nodes), "on": on == 3}))
+            }
+        };
+        self.db.post(&root, kind, body.to_string(), self.now_ms);
+    }
+
+    /// Lets a held step go on.
+    fn let_go(&mut self) {
+        let open = self.db.interrupts.iter().filter(|(id, _)| self.db.breakpoints.contains(*id));
+        let held: Vec<(FlowId, FlowId)> = open.map(|(id, flow)| (*id, *flow)).collect();
+        if held.is_empty() {
+            return;
+        }
+        let (id, flow) = *self.rng.pick(&held);
+        let body = json!({"interrupt_id": hex(&id), "overrides": {"over": 1, "x": null}});
+        self.db.post(&flow, "resume_break", body.to_string(), self.now_ms);
+    }
+
+    /// Lets every paused tree go on.
+    fn unpause(&mut self) {
+        let is_paused = |row: &&FlowRow| row.about.parent.is_none() && row.status == "paused";
+        let paused: Vec<FlowId> = self.db.flows.values().filter(is_paused).map(|row| row.about.id).collect();
+        for flow in paused {
+            self.db.post(&flow, "unpause", "{}".into(), self.now_ms);
         }
     }
 
@@ -420,7 +530,8 @@ impl Cluster {
                 self.read_mail(at);
                 self.claim(at);
                 self.load(at);
-                self.replicas[at].engine.tick(self.now_ms);
+                self.find_graphs(at);
+                self.tick(at);
             }
             self.now_ms += 30;
             if round % 20 == 0 {
@@ -428,6 +539,17 @@ impl Cluster {
                 if let Some(flow) = open.first() {
                     self.answer(*flow);
                 }
+                let waits = |id: &&FlowId| self.db.flows[*id].folded.waits_for_signal("b").is_some();
+                let waits_for_b = self.db.live.keys().find(waits).copied();
+                let waits = |id: &&FlowId| self.db.flows[*id].folded.waits_for_signal("a").is_some();
+                let waits_for_a = self.db.live.keys().find(waits).copied();
+                for (flow, name) in [(waits_for_a, "a"), (waits_for_b, "b")] {
+                    if let Some(flow) = flow {
+                        self.signal(flow, name);
+                    }
+                }
+                self.let_go();
+                self.unpause();
             }
             let is_idle = self.replicas.iter().all(|replica| replica.engine.entries() == 0);
             if self.db.live.is_empty() && is_idle {
@@ -482,6 +604,14 @@ impl Cluster {
                 _ => None,
             })
             .collect();
+        for name in ["a", "b"] {
+            let prefix = format!("\"signal {name} ");
+            let came: Vec<&String> = answers.iter().filter(|answer| answer.starts_with(&prefix)).collect();
+            let mut sorted = came.clone();
+            sorted.sort_unstable();
+            sorted.dedup();
+            assert_eq!(came, sorted, "seed {seed}: signals came twice, or in another order");
+        }
         let mut cancels = 0;
         for letter in self.db.inbox.get(id).into_iter().flatten() {
             let verdict = letter.verdict.as_ref();
@@ -527,6 +657,16 @@ fn check_start(db: &Database, seed: u64, replica: i64, step: &StepIn) {
     let is_waiting = flow.open_calls(CallKind::Sleep).iter().any(|(number, ..)| *number == step.step);
     assert!(!is_waiting, "seed {seed}: it sleeps");
     assert!(live.crashes == 0 || found.is_started, "seed {seed}: an unguarded start after a crash");
+    assert!(found.is_runnable(), "seed {seed}: a breakpoint holds step {}", step.step);
+    // Somebody is just letting it go, and will hear so with the commit.
+    let root = db.flows[&id].about.root;
+    let mut letters = db.inbox.iter().filter(|(flow, _)| db.flows[*flow].about.root == root);
+    let is_let_go = letters.any(|(_, letters)| {
+        letters.iter().any(|letter| letter.verdict.is_none() && !letter.kind.starts_with("child_"))
+    });
+    let may_start = found.is_started || is_let_go;
+    assert!(!flow.is_paused() || may_start, "seed {seed}: the flow is paused");
+    assert!(!flow.breaks_before(found) || may_start, "seed {seed}: a breakpoint was passed");
 }
 
 fn plan(rng: &mut Rng, seed: u64, at: usize) -> Plan {

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use penstock_core::batch::{Batch, JournalRow, NewFlow, Op};
+use penstock_core::batch::{Batch, CreateRow, JournalRow, NewFlow, Op};
 use penstock_core::engine::{input_state, LoadedFlow, Mail};
-use penstock_core::flow::{Event, EventBody, Flow};
+use penstock_core::flow::{CallKind, Event, EventBody, Flow};
 use penstock_core::graph::Graph;
-use penstock_core::ids::{flow_key, FlowId};
+use penstock_core::ids::{flow_key, hex, FlowId};
 
 use super::rng::Rng;
 
@@ -53,6 +53,8 @@ pub struct Database {
     pub live: BTreeMap<FlowId, LiveRow>,
     pub inbox: BTreeMap<FlowId, Vec<Letter>>,
     pub interrupts: BTreeMap<FlowId, FlowId>,
+    /// Which of `interrupts` hold a step, open or not.
+    pub breakpoints: BTreeSet<FlowId>,
     pub graphs: BTreeMap<[u8; 32], Arc<Graph>>,
     pub dead: BTreeSet<i64>,
 }
@@ -76,7 +78,40 @@ impl Database {
                 }
             }
         }
+        self.check_waits();
         Ok(put_off.into_iter().collect())
+    }
+
+    /// What holds of waiting flows between any two commits.
+    fn check_waits(&self) {
+        let seed = self.seed;
+        for id in self.live.keys() {
+            let row = &self.flows[id];
+            let flow = &row.folded;
+            assert_eq!(
+                row.status,
+                flow.status().as_str(),
+                "seed {seed}: another status than the journal has"
+            );
+            for name in ["a", "b"] {
+                let both = flow.waits_for_signal(name).and(flow.kept_signal(name));
+                assert!(both.is_none(), "seed {seed}: a signal is kept while somebody waits for it");
+            }
+            for (_, _, call) in flow.open_calls(CallKind::Subgraph) {
+                let child = call.id.filter(|child| self.live.contains_key(child));
+                let Some(child) = child else { continue };
+                let said = call.below.is_some_and(|(_, is_asking)| is_asking);
+                let is_told = said == self.flows[&child].folded.is_asking() || self.is_being_told(id, &child);
+                assert!(is_told, "seed {seed}: a parent is wrong about the questions of its child");
+            }
+        }
+    }
+
+    fn is_being_told(&self, parent: &FlowId, child: &FlowId) -> bool {
+        let child = hex(child);
+        let is_word = |letter: &Letter| letter.kind == "child_state" && letter.body.contains(&child);
+        let mut letters = self.inbox.get(parent).into_iter().flatten();
+        letters.any(|letter| is_word(letter) && letter.verdict.is_none())
     }
 
     fn put_off(&self, batch: &Batch, replica: i64, rng: &mut Rng) -> BTreeSet<u32> {
@@ -85,7 +120,7 @@ impl Database {
             let row = self.live.get(&item.flow);
             let is_mine = row.is_some_and(|row| row.owner == Some(replica) && row.claims == item.claims);
             let (is_row_operation, holds) = match item.op {
-                Op::Stop(_) | Op::Release { .. } => {
+                Op::Stop(_) | Op::Lapse | Op::Release { .. } => {
                     (true, is_mine && row.is_some_and(|row| row.mail == item.seen))
                 }
                 Op::Calm => (true, is_mine),
@@ -103,11 +138,15 @@ impl Database {
     fn write(&mut self, flow: &FlowId, claims: i64, op: &Op, replica: i64) {
         let seed = self.seed;
         match op {
-            Op::Create(row) => self.insert(&row.flow, row.owner, row.claims),
+            Op::Create(row) => self.insert(row),
             Op::Journal(row) => {
                 let live =
                     self.live.get(flow).unwrap_or_else(|| panic!("seed {seed}: event of an ended flow"));
-                assert_eq!((live.owner, live.claims), (Some(replica), claims), "seed {seed}: not its owner");
+                let is_new = live.owner.is_none() && live.claims == 0;
+                assert!(
+                    is_new || live.owner == Some(replica) && live.claims == claims,
+                    "seed {seed}: not its owner"
+                );
                 self.append(flow, row);
             }
             Op::Calm => self.live.get_mut(flow).unwrap().crashes = 0,
@@ -121,11 +160,20 @@ impl Database {
                 let open = self.interrupts.values().filter(|of| *of == flow).count();
                 assert_eq!(open, 0, "seed {seed}: an ended flow still asks");
             }
+            Op::Lapse => {
+                self.live.remove(flow).unwrap_or_else(|| panic!("seed {seed}: lapsed twice"));
+                let found = &self.flows[flow];
+                assert!(found.output.is_some(), "seed {seed}: lapsed while it runs");
+                assert_eq!(found.folded.status().as_str(), found.status, "seed {seed}: lapsed while it runs");
+            }
             Op::Release { wake_at } => {
                 let row = self.live.get_mut(flow).unwrap();
                 (row.owner, row.ready_at, row.wake_at) = (None, None, *wake_at);
             }
-            Op::Status { status, .. } => self.flows.get_mut(flow).unwrap().status = status,
+            Op::Status { status, .. } => {
+                let found = self.flows.get_mut(flow).unwrap();
+                (found.status, found.output) = (status, None);
+            }
             Op::Message { kind, body, at } => {
                 self.post(flow, kind, body.clone(), *at);
             }
@@ -136,8 +184,13 @@ impl Database {
                 assert!(letter.verdict.is_none(), "seed {seed}: two verdicts on {} {seq}", letter.kind);
                 letter.verdict = Some(verdict.clone());
             }
+            // Whom it tells is not simulated.
+            Op::Outbox { .. } => {}
             Op::OpenInterrupt(row) => {
                 assert!(self.interrupts.insert(row.id, *flow).is_none(), "seed {seed}: asked twice");
+                if row.kind == "breakpoint" {
+                    self.breakpoints.insert(row.id);
+                }
             }
             Op::CloseInterrupt { id } => {
                 assert!(self.interrupts.remove(id).is_some(), "seed {seed}: closed what was not open");
@@ -145,15 +198,16 @@ impl Database {
         }
     }
 
-    fn insert(&mut self, about: &NewFlow, owner: Option<i64>, claims: i64) {
+    fn insert(&mut self, new: &CreateRow) {
+        let about = &new.flow;
         let graph = self.graphs[&about.graph].clone();
         let input = input_state(&about.input, graph.reducers()).unwrap();
         let folded = Flow::new(graph, flow_key(1, &about.id).into(), input, about.created_at);
         let row =
-            FlowRow { about: about.clone(), status: "running", output: None, journal: Vec::new(), folded };
+            FlowRow { about: about.clone(), status: new.status, output: None, journal: Vec::new(), folded };
         assert!(self.flows.insert(about.id, row).is_none(), "seed {}: created twice", self.seed);
-        let ready_at = Some(about.created_at);
-        self.live.insert(about.id, LiveRow { owner, claims, crashes: 0, ready_at, wake_at: None, mail: 0 });
+        let CreateRow { owner, claims, ready_at, wake_at, .. } = *new;
+        self.live.insert(about.id, LiveRow { owner, claims, crashes: 0, ready_at, wake_at, mail: 0 });
     }
 
     fn append(&mut self, flow: &FlowId, row: &JournalRow) {
@@ -260,9 +314,9 @@ fn pass_of(op: &Op) -> usize {
         // The row goes after its questions; the stores do not look, this one does.
         Op::OpenInterrupt(_) => 3,
         Op::CloseInterrupt { .. } => 4,
-        Op::Stop(_) | Op::Release { .. } => 5,
+        Op::Stop(_) | Op::Lapse | Op::Release { .. } => 5,
         Op::Status { .. } => 6,
         Op::Message { .. } => 7,
-        Op::Verdict { .. } => 8,
+        Op::Verdict { .. } | Op::Outbox { .. } => 8,
     }
 }

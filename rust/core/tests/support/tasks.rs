@@ -64,11 +64,14 @@ fn failed(rng: &mut Rng, node: &str, visit: u64) -> Act {
 }
 
 fn calls(rng: &mut Rng, node: &str) -> Value {
-    let calls = (0..=rng.below(2)).map(|at| match rng.below(3) {
+    let calls = (0..=rng.below(2)).map(|at| match rng.below(6) {
         0 => {
             json!({"kind": "interrupt", "key": format!("k{at}"), "payload": {"ask": node}, "timeout_ms": 500})
         }
-        1 => json!({"kind": "interrupt", "payload": node}),
+        1 => json!({"kind": "interrupt", "payload": node, "at": at}),
+        2 => json!({"kind": "signal", "target": "go", "at": at}),
+        3 => json!({"kind": "signal", "target": node, "timeout_ms": 500, "at": at}),
+        4 => json!({"kind": "subgraph", "target": "child", "input": {}, "key": format!("k{at}")}),
         _ => json!({"kind": "sleep", "ms": 5}),
     });
     Value::Array(calls.collect())

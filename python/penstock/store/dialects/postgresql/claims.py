@@ -53,7 +53,7 @@ _LOOK = """SELECT
     (SELECT wake_at FROM penstock_live WHERE owner IS NULL AND wake_at IS NOT NULL ORDER BY wake_at LIMIT 1)"""
 _FLOWS = """SELECT f.flow_id, coalesce(l.claims, 0), coalesce(l.crashes, 0), coalesce(l.mail, 0), f.graph_id, f.workflow,
     f.root_id, f.parent_id, f.parent_step, f.status, f.priority, f.fairness_key, f.fairness_weight, f.time_budget_ms,
-    f.input, f.baggage, f.trace_parent, f.created_at, f.notify, f.delete_on_completion
+    f.input, f.baggage, f.trace_parent, f.created_at, f.thread_id, f.notify, f.delete_on_completion
     FROM penstock_flows f LEFT JOIN penstock_live l ON l.flow_id = f.flow_id WHERE f.flow_id = ANY ($1::uuid[])"""
 # The last snapshot is looked for backwards, along the primary key.
 _JOURNAL = f"""SELECT j.flow_id, j.ord, j.step, j.node, j.event, j.attempt, j.at, j.body

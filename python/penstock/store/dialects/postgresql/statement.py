@@ -77,7 +77,9 @@ _STOPS = """stopped AS (UPDATE penstock_flows f SET status = x.status, output = 
     cancel_reason = x.cancel_reason, position = x.position, stopped_at = x.at, updated_at = x.at, business_open = NULL,
     delete_at = CASE WHEN f.delete_on_completion THEN x.at + 60000 ELSE f.delete_at END
     FROM {rows}, fence WHERE f.flow_id = x.flow_id AND {ok})"""
-_STATUSES = """told AS (UPDATE penstock_flows f SET status = x.status, position = x.position, updated_at = x.at
+# What a stop has written goes when a finished flow lives again; of the others it changes nothing.
+_STATUSES = """told AS (UPDATE penstock_flows f SET status = x.status, position = x.position, updated_at = x.at,
+    output = NULL, error = NULL, cancel_reason = NULL, stopped_at = NULL, delete_at = NULL, business_open = f.business_key
     FROM {rows}, fence WHERE f.flow_id = x.flow_id AND {ok})"""
 _ANSWERS = "answers AS MATERIALIZED (SELECT * FROM {rows})"
 _VERDICTS = """answered AS (UPDATE penstock_inbox i SET answered_at = x.at, verdict = x.verdict

@@ -40,11 +40,14 @@ class PostgresStore(SqlStore):
 
     _json = PostgresJson()
 
-    def __init__(self, url: URL, now: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, url: URL, now: Callable[[], int] | None = None, lease_now: Callable[[], int] | None = None
+    ) -> None:
         self._database_clock = DatabaseClock()
-        super().__init__(now or self._database_clock)
+        super().__init__(now or self._database_clock, lease_now or self._database_clock)
         # None: statements that need the time take the database's.
         self._given_clock = now
+        self._given_lease_clock = lease_now
         self._location = locate(url)
         self._commits = Commits(self._location)
         # A line a thread: the writer's, the heartbeat's, the housekeeper's.
@@ -113,12 +116,19 @@ class PostgresStore(SqlStore):
 
     @property
     def _stamp(self) -> int | None:
-        """The time for a statement that would else take the database's own."""
+        """The time for a statement that makes flows ready, and would else take the database's own."""
         return None if self._given_clock is None else self.now()
+
+    @property
+    def _lease_stamp(self) -> int | None:
+        """The time for a statement about leases, which would else take the database's own."""
+        return None if self._given_lease_clock is None else self._lease_clock.now()
 
     def _elapsed_ms(self) -> int:
         """How leases are judged by their holder: by this process's own time, which no answer of the database moves."""
-        return time.monotonic_ns() // 1_000_000 if self._given_clock is None else self.now()
+        if self._given_lease_clock is None:
+            return time.monotonic_ns() // 1_000_000
+        return self._lease_clock.now()
 
     def _observe_clock(self) -> None:
         with self._reading_driver() as driver:
@@ -149,7 +159,9 @@ class PostgresStore(SqlStore):
             living = self._declare_namesakes(name) if name is not None else []
             replica_id = None
             if not living:
-                replica_id = peers.enter(self._line(self._writer), name, capacity, lease_ms, self._stamp)
+                replica_id = peers.enter(
+                    self._line(self._writer), name, capacity, lease_ms, self._lease_stamp
+                )
             if replica_id is not None:
                 return replica_id
             if time.monotonic() >= deadline or self._is_closed.wait(_NAMESAKE_REST_S):
@@ -163,7 +175,7 @@ class PostgresStore(SqlStore):
         before = self._replica_id
         line = self._line(self._writer)
         if not before or not peers.declare_dead(
-            line, self._location, before, lambda _: True, self._stamp, self._patience_s
+            line, self._location, before, lambda _: True, self._lease_stamp, self._patience_s
         ):
             return
         with line.lend() as driver:
@@ -174,7 +186,7 @@ class PostgresStore(SqlStore):
     def _declare_namesakes(self, name: str) -> list[peers.Namesake]:
         """Declare those that are gone, release what they owned, and return those that live."""
         with self._line(self._writer).lend() as driver:
-            found = peers.find_namesakes(driver, name, self._stamp)
+            found = peers.find_namesakes(driver, name, self._lease_stamp)
         living = [namesake for namesake in found if not namesake.may_be_declared]
         for namesake in found:
             if namesake not in living and not self._declare(self._writer, namesake):
@@ -189,10 +201,10 @@ class PostgresStore(SqlStore):
     def _declare(self, line: Line, namesake: peers.Namesake) -> bool:
         def still(driver: Driver) -> bool:
             # Unless its process is gone, the lease decides, and it may have been renewed meanwhile.
-            return not namesake.has_lapsed or peers.has_lapsed(driver, namesake.replica_id, self._stamp)
+            return not namesake.has_lapsed or peers.has_lapsed(driver, namesake.replica_id, self._lease_stamp)
 
         return peers.declare_dead(
-            line, self._location, namesake.replica_id, still, self._stamp, self._patience_s
+            line, self._location, namesake.replica_id, still, self._lease_stamp, self._patience_s
         )
 
     def renew_lease(self, lease_ms: int) -> bool:
@@ -202,7 +214,7 @@ class PostgresStore(SqlStore):
     def _renew(self, line: Line, lease_ms: int) -> bool:
         begun, asked = self._elapsed_ms(), time.monotonic_ns()
         with self._line(line).lend() as driver:
-            clock = peers.renew(driver, self._replica_id, lease_ms, self._stamp)
+            clock = peers.renew(driver, self._replica_id, lease_ms, self._lease_stamp)
         if clock is None:
             self._standing.lost()
             return False
@@ -216,12 +228,14 @@ class PostgresStore(SqlStore):
             return []
         line = self._line(self._housekeeper)
         with line.lend() as driver:
-            lapsed = peers.find_lapsed(driver, self._replica_id, self._stamp)
+            lapsed = peers.find_lapsed(driver, self._replica_id, self._lease_stamp)
         return [replica_id for replica_id in lapsed if self._declare_lapsed(line, replica_id)]
 
     def _declare_lapsed(self, line: Line, replica_id: int) -> bool:
-        still = partial(peers.has_lapsed, replica_id=replica_id, now=self._stamp)
-        return peers.declare_dead(line, self._location, replica_id, still, self._stamp, self._patience_s)
+        still = partial(peers.has_lapsed, replica_id=replica_id, now=self._lease_stamp)
+        return peers.declare_dead(
+            line, self._location, replica_id, still, self._lease_stamp, self._patience_s
+        )
 
     def release_dead(self) -> int:
         """Release a chunk of the flows that dead replicas own."""

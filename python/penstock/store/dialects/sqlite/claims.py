@@ -20,7 +20,7 @@ _LOOK = """SELECT
     (SELECT min(wake_at) FROM penstock_live WHERE owner IS NULL AND wake_at IS NOT NULL)"""
 _FLOW = """SELECT f.flow_id, coalesce(l.claims, 0), coalesce(l.crashes, 0), coalesce(l.mail, 0), f.graph_id, f.workflow,
     f.root_id, f.parent_id, f.parent_step, f.status, f.priority, f.fairness_key, f.fairness_weight, f.time_budget_ms,
-    f.input, f.baggage, f.trace_parent, f.created_at, f.notify, f.delete_on_completion
+    f.input, f.baggage, f.trace_parent, f.created_at, f.thread_id, f.notify, f.delete_on_completion
     FROM penstock_flows f LEFT JOIN penstock_live l ON l.flow_id = f.flow_id WHERE f.flow_id = ?"""
 # Backwards, so that reading ends at the last snapshot however long the history is.
 _JOURNAL = """SELECT ord, step, node, event, attempt, at, body FROM penstock_journal WHERE flow_id = ?

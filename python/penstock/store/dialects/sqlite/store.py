@@ -33,8 +33,10 @@ class SqliteStore(SqlStore):
 
     _json = SqliteJson()
 
-    def __init__(self, url: URL, now: Callable[[], int] | None = None) -> None:
-        super().__init__(now)
+    def __init__(
+        self, url: URL, now: Callable[[], int] | None = None, lease_now: Callable[[], int] | None = None
+    ) -> None:
+        super().__init__(now, lease_now)
         self._location = locate(url)
         self._lock = EngineLock(self._location.path)
         self._writes = writing_engine(self._location)
@@ -127,7 +129,7 @@ class SqliteStore(SqlStore):
                 # Whoever held the lock before is gone, and its tasks may be why.
                 replicas.release_owned(conn, self.now(), crashes=1)
                 replicas.delete_replicas(conn)
-                replica_id = replicas.insert_replica(conn, name, capacity, self.now(), lease_ms)
+                replica_id = replicas.insert_replica(conn, name, capacity, self._lease_clock.now(), lease_ms)
         except BaseException:
             self._lock.release()
             raise

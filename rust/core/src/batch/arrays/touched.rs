@@ -60,7 +60,7 @@ impl Touch {
 
     fn note(&mut self, item: &Item) {
         match &item.op {
-            Op::Stop(_) => {
+            Op::Stop(_) | Op::Lapse => {
                 self.own(item.claims);
                 self.is_deleted = true;
                 self.seen = Some(item.seen);
@@ -81,7 +81,11 @@ impl Touch {
             }
             Op::Status { .. } => self.own(item.claims),
             Op::Message { at, .. } => self.message(*at),
-            Op::Create(_) | Op::Journal(_) | Op::OpenInterrupt(_) | Op::CloseInterrupt { .. } => {}
+            Op::Create(_)
+            | Op::Journal(_)
+            | Op::OpenInterrupt(_)
+            | Op::CloseInterrupt { .. }
+            | Op::Outbox { .. } => {}
         }
     }
 }
@@ -101,7 +105,11 @@ impl Touched {
         for item in items {
             if !matches!(
                 item.op,
-                Op::Create(_) | Op::Journal(_) | Op::OpenInterrupt(_) | Op::CloseInterrupt { .. }
+                Op::Create(_)
+                    | Op::Journal(_)
+                    | Op::OpenInterrupt(_)
+                    | Op::CloseInterrupt { .. }
+                    | Op::Outbox { .. }
             ) {
                 touched.row(item).note(item);
             }
