@@ -47,7 +47,9 @@ pub use commit::{Report, Stopped};
 pub use deferred::Wanted;
 pub use mail::{Mail, MAIL_KINDS};
 pub use needs::Needs;
+pub use resources::{PartitionBy, ResourceLimits};
 pub use rewind::{next_state, try_rewind};
+pub use waits::Waiting;
 
 /// How long a released flow stays in memory unused.
 const RELEASED_TTL_MS: u64 = 600_000;

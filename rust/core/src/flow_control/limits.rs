@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::bucket::Bucket;
 use super::permits::Permits;
+use crate::error::{Error, Result};
 
 /// Bounds that an operator has set.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -20,6 +21,33 @@ impl Limit {
     /// Whether it bounds nothing.
     pub fn is_empty(&self) -> bool {
         self.max_concurrency.is_none() && self.rate.is_none()
+    }
+
+    /// The limit, if it is one that something can go through.
+    ///
+    /// # Errors
+    /// `invalid` naming the value and what may stand in its place.
+    pub fn checked(self) -> Result<Self> {
+        let is_bad =
+            |value: Option<f64>, least: f64| value.is_some_and(|value| !value.is_finite() || value < least);
+        if self.rate == Some(0.0) || is_bad(self.rate, 0.0) {
+            return Err(Error::invalid(format!(
+                "a rate of {:?}: give steps a second, above 0",
+                self.rate.unwrap_or_default()
+            )));
+        }
+        if is_bad(self.burst, 1.0) {
+            return Err(Error::invalid(format!(
+                "a burst of {:?}: give at least 1 step",
+                self.burst.unwrap_or_default()
+            )));
+        }
+        if self.max_concurrency == Some(0) {
+            return Err(Error::invalid(
+                "a max_concurrency of 0 lets nothing through; pause the flows instead",
+            ));
+        }
+        Ok(self)
     }
 
     fn burst(&self) -> f64 {
@@ -98,7 +126,7 @@ impl Usage {
     }
 
     /// Whether one more step may start now; otherwise which bound says no and when to ask again, if time alone helps.
-    pub fn check(&mut self, now_ms: i64) -> Result<(), (Bound, Option<i64>)> {
+    pub fn check(&mut self, now_ms: i64) -> std::result::Result<(), (Bound, Option<i64>)> {
         let slots = match (&self.lent, self.limit.max_concurrency) {
             (_, None) => u32::MAX,
             (None, Some(max)) => max,
