@@ -1,5 +1,7 @@
 //! What the state machine costs: one settled step of a chain, replay of its journal, a join of a thousand branches.
 
+#![expect(missing_docs, reason = "criterion's macro makes the public function")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 

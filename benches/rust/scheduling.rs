@@ -1,5 +1,7 @@
 //! What a pick costs beside a large backlog, a look at a valve, and a released flow's place in the cache.
 
+#![expect(missing_docs, reason = "criterion's macro makes the public function")]
+
 use std::hint::black_box;
 
 use criterion::{criterion_group, criterion_main, Criterion};

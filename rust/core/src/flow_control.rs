@@ -378,10 +378,9 @@ impl Resource {
 
     fn tell(&mut self, is_probe: bool, how: Ended<'_>, now_ms: i64) {
         match how {
-            Ended::Well if is_probe => self.breaker.close(now_ms),
-            Ended::Well => return,
-            Ended::Otherwise if is_probe => self.breaker.probe_failed(None, now_ms),
-            Ended::Otherwise => return,
+            Ended::Well | Ended::Otherwise if !is_probe => return,
+            Ended::Well => self.breaker.close(now_ms),
+            Ended::Otherwise => self.breaker.probe_failed(None, now_ms),
             Ended::RateLimited => {
                 let observed = f64::from(self.meter.per_second(now_ms));
                 match &mut self.valve {

@@ -86,7 +86,7 @@ impl Fluid {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(120))]
 
     #[test]
     fn no_key_is_ever_more_than_one_pick_from_its_share(weights in some_keys(), rounds in 1..4usize) {

@@ -43,10 +43,11 @@ impl PartitionBy {
             Self::FairnessKey => return Some(live.fairness_key.clone()),
             Self::Baggage(path) => path,
         };
-        let mut text = live.about.baggage.clone()?;
+        let mut text: String = live.about.baggage.clone()?;
         for member in path {
             let fields = json::object_fields(&text).ok()?;
-            text = fields.iter().find(|(name, _)| **name == **member)?.1.raw().to_owned();
+            let (_, member) = fields.iter().find(|(name, _)| **name == **member)?;
+            member.raw().clone_into(&mut text);
         }
         Some(serde_json::from_str::<String>(&text).unwrap_or(text).into())
     }

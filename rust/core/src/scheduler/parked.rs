@@ -204,7 +204,9 @@ impl ReadySteps {
     /// Brings back the parked queue whose turn it is, if the resource lets one go.
     fn elect(&mut self, class: usize, resource: u32, control: &mut FlowControl, now_ms: i64) {
         let Some(lane) = self.parked.lanes.get(&(class, resource)) else { return };
-        if lane.envoy.is_some() {
+        let best = lane.bands.iter().find(|(_, band)| !band.queues.is_empty()).map(|(priority, _)| *priority);
+        let outranked = lane.envoy.filter(|(priority, _)| best.is_some_and(|best| best < *priority));
+        if lane.envoy.is_some() && outranked.is_none() {
             return;
         }
         if lane.parked == 0 {
@@ -214,6 +216,9 @@ impl ReadySteps {
         if let Err(no) = control.check(resource, WHOLE, now_ms) {
             self.arm(Gate::Resource(resource), no.until);
             return;
+        }
+        if let Some((_, envoy)) = outranked {
+            self.park_in_lane(envoy);
         }
         let Some((priority, number)) = self.take_first(class, resource) else { return };
         self.set_open(number);

@@ -370,28 +370,26 @@ impl ReadySteps {
         clock.ready += 1;
         let id = (priority, ready.fairness_key.clone());
         let weight = sane(ready.weight);
-        let (slot, is_new) = match self.by_name.get(&id) {
-            Some(slot) => (*slot, false),
-            None => {
-                let name = ready.fairness_key.clone();
-                let place = self.keys.insert(Key {
-                    priority,
-                    name,
-                    start: 0.0,
-                    finish: 0.0,
-                    weight,
-                    ready: 0,
-                    queues: SmallVec::new(),
-                    standings: Default::default(),
-                });
-                self.by_name.insert(id, place.slot);
-                (place.slot, true)
-            }
-        };
+        let known = self.by_name.get(&id).copied();
+        let slot = known.unwrap_or_else(|| {
+            let name = ready.fairness_key.clone();
+            let place = self.keys.insert(Key {
+                priority,
+                name,
+                start: 0.0,
+                finish: 0.0,
+                weight,
+                ready: 0,
+                queues: SmallVec::new(),
+                standings: Default::default(),
+            });
+            self.by_name.insert(id, place.slot);
+            place.slot
+        });
         let place = self.keys.place_of(slot);
         if let Some(key) = self.keys.get_mut(slot) {
             if key.ready == 0 {
-                clock.enter(key, weight, is_new);
+                clock.enter(key, weight, known.is_none());
             }
             key.ready += 1;
         }
