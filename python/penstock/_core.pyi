@@ -9,7 +9,7 @@ argument of a wrong type raises `TypeError`, an integer that does not fit the co
 """
 
 from collections.abc import Sequence, Set
-from typing import Any, ClassVar, Final, Literal, Protocol, Self, TypeAlias, final
+from typing import Any, ClassVar, Final, Literal, Protocol, Self, TypeAlias, TypedDict, final
 
 __all__ = [
     "JOURNAL_FORMAT",
@@ -19,11 +19,20 @@ __all__ = [
     "Report",
     "WorkerCodec",
     "check_input",
+    "check_rewind",
     "check_state",
     "compile_graph",
+    "continue_state",
+    "count_steps",
+    "failed_steps",
+    "first_events",
     "flow_key",
+    "fork_flow",
     "graph_mermaid",
+    "mermaid_head",
+    "mermaid_label",
     "new_flow_id",
+    "nodes_reached",
     "parse_flow_key",
     "parse_step_key",
     "read_flow",
@@ -157,7 +166,7 @@ _FlowRow: TypeAlias = tuple[
     str | None,  # trace_parent
     str | None,  # notify
     bool,  # delete_on_completion
-    None,  # position
+    str,  # position, a JSON list with the entry
     int,  # created_at
     None,  # forked_from
     None,  # forked_step
@@ -625,6 +634,9 @@ class Core:
     def owned_of(self, flow_ids: Sequence[bytes]) -> list[bytes]:
         """Return those of these ids whose flows it owns, in the order given."""
 
+    def running_steps(self, flow_id: bytes) -> list[int]:
+        """Return the numbers of the flow's steps that are in workers now, in no order; none of a flow not owned."""
+
     def rejoin(self, replica: int) -> list[bytes]:
         """Go on as another replica that owns nothing, after this one was declared dead.
 
@@ -876,15 +888,25 @@ def check_input(definition: bytes, states: list[str]) -> None:
     """
 
 def graph_mermaid(definition: bytes, direction: str) -> str:
-    """Draw a graph as a Mermaid flowchart.
+    """Draw a graph as a Mermaid flowchart, one that breaks a rule too.
 
     Args:
         definition: The graph as JSON.
         direction: `LR`, `RL`, `TB` or `BT`.
 
     Raises:
-        Invalid: The graph breaks a rule, or there is no such direction.
+        Invalid: There is no such direction, or the definition cannot be read.
     """
+
+def mermaid_head(direction: str) -> str:
+    """Write the first line of a Mermaid flowchart.
+
+    Raises:
+        Invalid: There is no such direction.
+    """
+
+def mermaid_label(text: str) -> str:
+    """Write a text as it may stand between the quotes of a label of a Mermaid chart, whatever is in it."""
 
 class _Recorded(Protocol):
     """A flow as the database has it: what it began with, and its whole journal as `read_flow` takes it."""
@@ -898,7 +920,7 @@ class _Recorded(Protocol):
     @property
     def created_at(self) -> int: ...
     @property
-    def rows(self) -> list[_JournalLine]: ...
+    def rows(self) -> Sequence[_JournalLine]: ...
 
 def fork_flow(
     flow: _Recorded,
@@ -942,32 +964,42 @@ def continue_state(definition: str, state: str, more: str) -> str:
         Invalid: A field does not fit its reducer.
     """
 
-def read_flow(
-    definition: str,
-    *,
-    key: str,
-    input: str,
-    created_at: int,
-    rows: Sequence[_JournalLine],
-    now_ms: int,
-    step: int | None = None,
-) -> str:
+class _Told(TypedDict):
+    definition: str
+    """The flow's graph as JSON."""
+    key: str
+    input: str
+    """The state that it was created with, a JSON object."""
+    created_at: int
+    rows: Sequence[_JournalLine]
+    """(ord, step, node, event, attempt, replica, worker, queued_ms, ran_ms, at, body) from ord 1 on."""
+    running: Sequence[int]
+    """Numbers of the steps that are in workers now; known to the owner only."""
+
+def read_flow(flow: _Told, now_ms: int, step: int | None = None) -> str:
     """Replay a whole journal and tell how the flow stands, in any process.
 
     Args:
-        definition: The flow's graph as JSON.
-        key: The flow's key.
-        input: The state that it was created with, a JSON object.
-        created_at: When it was created.
-        rows: (ord, step, node, event, attempt, replica, worker, queued_ms, ran_ms, at, body) from ord 1 on.
+        flow: The flow with its journal.
         now_ms: Now; a step that is delayed beyond it is `waiting`.
         step: The number of the step whose state is wanted too.
 
     Returns:
         JSON of `status`, `state`, `error`, `cancel_reason`, `nodes` (names of those it stands at) and `steps`. A
         step has `number`, `node`, `task`, `status`, `attempt`, `predecessors`, `ordinal`, `replica`, `worker`,
-        `created_at`, `finished_at`, `queued_ms`, `ran_ms`, `error`, `changes` in the journal's form, `children` (ids
-        in hexadecimal), `events`, and `state` if it is the one wanted.
+        `created_at`, `finished_at`, `queued_ms`, `ran_ms`, `waited_ms`, `error`, `changes` in the journal's form,
+        `children` (ids in hexadecimal), `events`, and `state` if it is the one wanted.
+
+    Raises:
+        CorruptJournal: The rows are no journal of this graph.
+        Invalid: The graph or the input cannot be read.
+    """
+
+def count_steps(flow: _Told, now_ms: int) -> str:
+    """Replay a whole journal and count the steps.
+
+    Returns:
+        JSON of `counts` (status to number) and `children` (ids in hexadecimal).
 
     Raises:
         CorruptJournal: The rows are no journal of this graph.

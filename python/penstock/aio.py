@@ -8,40 +8,62 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack
 
+from sqlalchemy.engine import Connection
+
 from penstock.app import App
 from penstock.engine import Engine
-from penstock.errors import EngineUnavailable
+from penstock.errors import EngineUnavailable, Invalid
 from penstock.operations import (
     breakpoints,
     cancel,
     create,
+    draw,
     find,
     fork,
+    history,
     interrupts,
+    overview,
     pause,
     read,
+    remove,
     replicas,
     resume,
     rewinds,
     run_task,
-    threads,
+    shards,
     signal,
+    threads,
     wait,
 )
+from penstock.operations.configure import Changes
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context
 from penstock.operations.operation import Operation, Until
 from penstock.operations.start import EngineOptions
 
 if TYPE_CHECKING:
-    from penstock.options import CreateOptions, Duration
-    from penstock.outcome import FlowSummary, Json, OpenInterrupt, Outcome, Page, ReplicaInfo, StepInfo
+    from penstock.graph import Direction
+    from penstock.host import FlowStopped
+    from penstock.operations.create import HostConnection
+    from penstock.options import CreateOptions, Duration, FlowOptions, ListFilters, PurgeFilters
+    from penstock.outcome import (
+        FlowSummary,
+        Json,
+        OpenInterrupt,
+        Outcome,
+        Page,
+        ProcessInfo,
+        ReplicaInfo,
+        ShardInfo,
+        StepInfo,
+    )
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -59,7 +81,12 @@ class AsyncEngine:
     """
 
     def __init__(self, app: App | str | None, url: str, **options: Unpack[EngineOptions]) -> None:
+        callback = options.get("on_flow_stopped")
+        if callable(callback):
+            options["on_flow_stopped"] = partial(self._tell_stopped, callback)
         self._engine = Engine(app, url, **options)
+        # Set by `start`, read by the thread that tells of stops:
+        self._loop: asyncio.AbstractEventLoop | None = None
         # All read and written on the loop's thread:
         self._pool: ThreadPoolExecutor | None = None
         self._under_way = 0
@@ -77,6 +104,7 @@ class AsyncEngine:
 
     async def start(self) -> None:
         """As `Engine.start`. When the caller is cancelled meanwhile, nothing stays behind."""
+        self._loop = asyncio.get_running_loop()
         starting = _on_a_thread(self._engine.start)
         try:
             await asyncio.shield(starting)
@@ -101,19 +129,46 @@ class AsyncEngine:
         if pool is not None:
             pool.shutdown(wait=False)
 
+    async def configure(self, **changes: Unpack[Changes]) -> None:
+        """As `Engine.configure`."""
+        self._engine.configure(**changes)
+
+    def _tell_stopped(self, callback: FlowStopped, outcome: Outcome, address: str) -> None:
+        """Call the host on this thread; what it wants awaited is awaited on its own loop."""
+        result = callback(outcome, address)
+        if inspect.isawaitable(result):
+            assert self._loop is not None
+            asyncio.run_coroutine_threadsafe(_awaited(result), self._loop).result()
+
     # --- operations: one line each, what they mean is in `operations` ---
 
     async def create(
-        self, workflow: str, state: Mapping[str, Json] | None = None, **options: Unpack[CreateOptions]
+        self,
+        workflow: str,
+        state: Mapping[str, Json] | None = None,
+        *,
+        connection: HostConnection | None = None,
+        **options: Unpack[CreateOptions],
     ) -> str:
-        """As `Engine.create`."""
-        return await self._complete(create.create(self._ready, workflow, state, options))
+        """As `Engine.create`; the connection may be an asynchronous one."""
+        if connection is not None:
+            asked = create.read_options(options)
+            return (await self._create_within(connection, workflow, [state], asked))[0]
+        return await self._complete(create.create(self._ready, workflow, state, None, options))
 
     async def create_many(
-        self, workflow: str, states: Sequence[Mapping[str, Json] | None], **options: Unpack[CreateOptions]
+        self,
+        workflow: str,
+        states: Sequence[Mapping[str, Json] | None],
+        *,
+        connection: HostConnection | None = None,
+        **options: Unpack[CreateOptions],
     ) -> builtins.list[str]:
-        """As `Engine.create_many`."""
-        return await self._complete(create.create_many(self._ready, workflow, states, options))
+        """As `Engine.create_many`; the connection may be an asynchronous one."""
+        if connection is not None:
+            asked = create.read_many(states, options)
+            return await self._create_within(connection, workflow, states, asked)
+        return await self._complete(create.create_many(self._ready, workflow, states, None, options))
 
     async def run(
         self,
@@ -151,15 +206,39 @@ class AsyncEngine:
 
     async def history(self, key: str) -> tuple[StepInfo, ...]:
         """As `Engine.history`."""
-        return await self._call(read.history, self._ready, key)
+        return await self._call(history.history, self._ready, key)
 
     async def step(self, step_key: str) -> StepInfo:
         """As `Engine.step`."""
-        return await self._call(read.step, self._ready, step_key)
+        return await self._call(history.step, self._ready, step_key)
 
-    async def list(self, **filters: Any) -> Page[FlowSummary]:
+    async def history_mermaid(self, key: str, direction: Direction = "TB") -> str:
+        """As `Engine.history_mermaid`."""
+        return await self._call(draw.history_mermaid, self._ready, key, direction)
+
+    async def fingerprint(self, key: str) -> str:
+        """As `Engine.fingerprint`."""
+        return await self._call(overview.fingerprint, self._ready, key)
+
+    async def progress(self, key: str) -> Mapping[str, int]:
+        """As `Engine.progress`."""
+        return await self._call(overview.progress, self._ready, key)
+
+    async def list(self, **filters: Unpack[ListFilters]) -> Page[FlowSummary]:
         """As `Engine.list`."""
-        return await self._call(find.find, self._ready, **find.check(filters))
+        return await self._call(find.find, self._ready, filters)
+
+    async def delete(self, key: str, *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
+        """As `Engine.delete`."""
+        await self._complete(remove.delete(self._ready, key, timeout))
+
+    async def purge(self, **filters: Unpack[PurgeFilters]) -> int:
+        """As `Engine.purge`."""
+        return await self._complete(remove.purge(self._ready, filters))
+
+    async def shards(self) -> tuple[ShardInfo, ...]:
+        """As `Engine.shards`."""
+        return await self._call(shards.shards, self._ready)
 
     async def replicas(self) -> tuple[ReplicaInfo, ...]:
         """As `Engine.replicas`."""
@@ -270,11 +349,32 @@ class AsyncEngine:
         """As `Engine.continue_`."""
         return await self._complete(threads.continue_(self._ready, thread, more))
 
-    async def processes(self) -> dict[int, int]:
+    async def processes(self) -> tuple[ProcessInfo, ...]:
         """As `Engine.processes`."""
-        return self._engine.processes()
+        return await self._call(self._engine.processes)
 
     # --- how an operation is awaited ---
+
+    async def _create_within(
+        self,
+        connection: HostConnection,
+        workflow: str,
+        states: Sequence[Mapping[str, Json] | None],
+        asked: FlowOptions,
+    ) -> builtins.list[str]:
+        context = self._ready
+        prepared = await self._call(create.prepare_within, context, workflow, states, asked)
+        if isinstance(connection, Connection):
+            return await self._call(create.store_within, context, prepared, connection)
+        run_sync = getattr(connection, "run_sync", None)
+        if run_sync is None:
+            raise Invalid(
+                f"connection is {connection!r:.80}: pass an AsyncConnection or a Connection of SQLAlchemy's"
+            )
+        keys: builtins.list[str] = await run_sync(
+            lambda conn: create.store_within(context, prepared, _connection_of(conn))
+        )
+        return keys
 
     @property
     def _ready(self) -> Context:
@@ -313,6 +413,11 @@ class AsyncEngine:
         return self._pool.submit(copy_context().run, partial(fn, *args, **kwargs))
 
 
+def _connection_of(given: Any) -> Connection:
+    """The connection itself; an AsyncSession gives its session, which is in a transaction by one."""
+    return given if isinstance(given, Connection) else given.connection()
+
+
 @dataclass(frozen=True, slots=True)
 class _Returned(Generic[T]):
     """What an operation came to, as against what it waits for."""
@@ -347,6 +452,10 @@ def _tell(loop: asyncio.AbstractEventLoop, arrived: asyncio.Future[None]) -> Non
 def _set(arrived: asyncio.Future[None]) -> None:
     if not arrived.done():
         arrived.set_result(None)
+
+
+async def _awaited(result: Awaitable[None]) -> None:
+    await result
 
 
 def _on_a_thread(fn: Callable[[], None]) -> asyncio.Future[None]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self, Unpack
 
 from penstock.app import App
 from penstock.errors import EngineUnavailable
+from penstock.operations.configure import Changes, check_client_changes
 from penstock.operations.context import Context
 from penstock.operations.facade import Operations
 from penstock.operations.start_client import ClientSettings, connect, disconnect
@@ -20,6 +22,7 @@ from penstock.workers.main_import import stop_if_importing
 if TYPE_CHECKING:
     from penstock.host import GraphLoader
     from penstock.options import Duration
+    from penstock.outcome import ProcessInfo
     from penstock.runtime.watcher import Watcher
 
 
@@ -96,6 +99,19 @@ class Client(Operations):
             if watcher is not None and context is not None:
                 disconnect(watcher, context)
 
+    def configure(self, **changes: Unpack[Changes]) -> None:
+        """Change `default_priority`; everything else is the engines'.
+
+        Raises:
+            Invalid: Something else was given, or a bad value; nothing was changed.
+        """
+        check_client_changes(changes)
+        with self._lifecycle:
+            priority = changes.get("default_priority", self._settings.default_priority)
+            self._settings = replace(self._settings, default_priority=priority)
+            if self._context is not None:
+                self._context.default_priority = priority
+
     @property
     def _ready(self) -> Context:
         context = self._context
@@ -103,6 +119,6 @@ class Client(Operations):
             raise EngineUnavailable("the client is closed; call start(), or use it as a context manager")
         return context
 
-    def processes(self) -> dict[int, int]:
-        """None: a client has no workers."""
-        return {}
+    def processes(self) -> tuple[ProcessInfo, ...]:
+        """None: a client has no processes but the caller's."""
+        return ()

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from penstock.app import App
 from penstock.errors import EngineUnavailable
+from penstock.operations.configure import Changes, apply, change
 from penstock.operations.context import Context
 from penstock.operations.facade import Operations
+from penstock.operations.processes import processes
 from penstock.operations.start import EngineOptions, Settings, begin
 from penstock.operations.wait import seconds
 from penstock.runtime.replica import switch_interval
@@ -19,6 +21,7 @@ from penstock.workers.main_import import stop_if_importing
 
 if TYPE_CHECKING:
     from penstock.options import Duration
+    from penstock.outcome import ProcessInfo
     from penstock.runtime.replica import Replica
 
 _DRAIN_S = 30.0
@@ -86,6 +89,17 @@ class Engine(Operations):
                 finally:
                     switch_interval.leave()
 
+    def configure(self, **changes: Unpack[Changes]) -> None:
+        """Change what can change while it runs: `time_budget`, `default_priority`, `retain` and `room`.
+
+        Raises:
+            Invalid: Something cannot change, or has a bad value; nothing was changed.
+        """
+        with self._lifecycle:
+            self._settings = change(self._settings, changes)
+            if self._replica is not None and self._context is not None:
+                apply(self._settings, self._replica, self._context)
+
     @property
     def _ready(self) -> Context:
         context = self._context
@@ -93,8 +107,7 @@ class Engine(Operations):
             raise EngineUnavailable("the engine does not run; call start(), or use it as a context manager")
         return context
 
-    def processes(self) -> dict[int, int]:
-        """The worker processes by worker number; empty with `workers=0`."""
+    def processes(self) -> tuple[ProcessInfo, ...]:
+        """Give the processes: the engine's own, the zygote, the workers; none while it does not run."""
         replica = self._replica
-        pool = replica.loop.pool if replica is not None else None
-        return dict(pool.pids) if pool is not None else {}
+        return () if replica is None else processes(replica)

@@ -284,10 +284,10 @@ class Graph:
         return _encode(self.to_json())
 
     def mermaid(self, direction: Direction = "LR") -> str:
-        """Draw the graph as a Mermaid flowchart.
+        """Draw the graph as a Mermaid flowchart, also one that breaks a rule.
 
         Raises:
-            Invalid: The graph breaks a rule, or there is no such direction.
+            Invalid: There is no such direction.
         """
         return _core.graph_mermaid(self.definition(), direction)
 

@@ -123,11 +123,66 @@ class CreateOptions(TypedDict, total=False):
     baggage: Mapping[str, Json]
     thread: str | None
     start_at: datetime | None
+    hold: bool
     idempotency_key: str | None
     delete_on_completion: bool
     notify_on_stop: str | None
     tags: Mapping[str, str]
     business_key: str | None
+
+
+class Filters(TypedDict, total=False):
+    """Which flows are meant: those for which everything given holds.
+
+    Attributes:
+        status: One of `penstock.outcome.STATUSES`.
+        thread: The key of any flow of a thread.
+        node: Where the flow stands, as fresh as `FlowSummary.nodes`.
+        tags: Each name with this value.
+        error_code: Of the error that a flow failed with.
+        search: A text that occurs in the workflow's name, the business key, the tags, the error or the reason of a
+            cancel, whatever the case of its letters; or a whole key.
+        older_than: Last changed before this instant.
+        newer_than: Last changed at this instant or later.
+        shard: The number of a database.
+    """
+
+    status: str | None
+    workflow: str | None
+    thread: str | None
+    node: str | None
+    fairness_key: str | None
+    priority: int | None
+    tags: Mapping[str, str] | None
+    error_code: str | None
+    search: str | None
+    older_than: datetime | None
+    newer_than: datetime | None
+    shard: int | None
+
+
+class ListFilters(Filters, total=False):
+    """The arguments of `list`.
+
+    Attributes:
+        children: Whether flows below a root are listed too.
+        limit: Rows of a page, 100 or up to 1 000.
+        cursor: That of the page before.
+    """
+
+    children: bool
+    limit: int
+    cursor: str | None
+
+
+class PurgeFilters(Filters, total=False):
+    """The arguments of `purge`.
+
+    Attributes:
+        limit: How many go at most, 4 096 or less; what is below them is not counted.
+    """
+
+    limit: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -160,6 +160,48 @@ class ReplicaInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessInfo:
+    """A process of an engine.
+
+    Attributes:
+        kind: `engine`, `zygote` or `worker`.
+        number: The engine's replica id, the worker's number as in `StepInfo.worker`; None for the zygote.
+        started_at: By the kernel's word, to a second or so.
+    """
+
+    kind: str
+    number: int | None
+    pid: int
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ShardInfo:
+    """A database that holds flows.
+
+    Attributes:
+        url: Its address, without a password.
+        weight: Its share of new flows.
+        is_cordoned: Whether it is given no new flows.
+        latency: How long the look took.
+        live: Flows that have not finished.
+        ready: Those of them that have work and wait for an engine.
+        replicas: Engines that are not known to be dead.
+        error: What went wrong, None where nothing did; then the counts are 0.
+    """
+
+    index: int
+    url: str
+    weight: int
+    is_cordoned: bool
+    latency: timedelta
+    live: int
+    ready: int
+    replicas: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StepEvent:
     """One journal entry of a step.
 
@@ -186,12 +228,13 @@ class StepInfo:
         attempt: Attempts before the current one; 0 first.
         predecessors: Numbers of the steps that led here.
         ordinal: Place among the branches of its cohort, None outside one.
-        queued: How long the last attempt waited for a worker.
-        ran: How long the last attempt ran.
+        queued: How long its attempts waited for a worker.
+        ran: How long its attempts ran.
+        waited: How long it was put off or waited for an answer.
         events: What the journal says about it, oldest first.
-        children: Histories of the subgraphs that it called, one tuple a child.
+        children: Histories of the subgraphs that it called, one tuple a child, in the order of the calls.
         state: The state that it saw; filled by `step`, None in a history.
-        changes: What it did to the state, field by field; filled by `step`, None in a history.
+        changes: What it did to the state, field by field: its contributions, what it set, null where it deleted.
     """
 
     key: str
@@ -213,6 +256,7 @@ class StepInfo:
     children: tuple[tuple[StepInfo, ...], ...] = ()
     state: Mapping[str, Json] | None = None
     changes: Mapping[str, Json] | None = None
+    waited: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,10 +266,13 @@ class Page(Generic[Row]):
     Attributes:
         items: The rows of this page.
         cursor: Pass it as `cursor=` for the next page; None on the last one.
+        is_scan: Whether no index answers all that was asked, so that rows were looked at one by one: among millions
+            such a page takes as long as it takes to find its rows.
     """
 
     items: tuple[Row, ...]
     cursor: str | None = None
+    is_scan: bool = False
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.items)

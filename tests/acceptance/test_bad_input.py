@@ -179,10 +179,6 @@ class TestCreate:
             assert error.code in ("invalid", "invalid_state")
             assert word in error.message
 
-    def test_an_option_of_a_later_version_is_refused_not_ignored(self, engine: Engine) -> None:
-        later: dict[str, Any] = {"hold": True}
-        assert "hold" in refusal(lambda: engine.create("double", {"n": 1}, **later), Invalid).message
-
     def test_a_bad_timeout_is_refused_before_anything_is_created(self, engine: Engine) -> None:
         refusal(lambda: engine.run("double", {"n": 1}, timeout=-1), Invalid)
         refusal(lambda: engine.run("double", {"n": 1}, timeout="soon"), Invalid)  # type: ignore[arg-type]  # refused

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -66,3 +68,20 @@ def test_the_workflows_of_the_howto_on_testing_are_tested_as_it_says(tmp_path: P
         check=False,
     )
     assert "6 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "concepts/graphs",
+        "concepts/state",
+        "concepts/conditions",
+        "concepts/cohorts",
+        "reference/graph",
+        "reference/operations/history",
+    ],
+)
+def test_what_the_pages_on_graphs_state_and_history_assert_holds(tmp_path: Path, page: str) -> None:
+    script = tmp_path / "example.py"
+    script.write_text("\n".join(blocks_of(f"docs/{page}.md")), encoding="utf-8")
+    assert run_script(script) == ""

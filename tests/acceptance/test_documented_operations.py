@@ -11,8 +11,14 @@ from tests.acceptance.test_documented_examples import ROOT, blocks_of, run_scrip
 
 PRINTED = re.compile(r"^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [
-    "docs/howto/debug-with-breakpoints.md",
-    *(f"docs/reference/operations/{name}.md" for name in ("break", "cancel", "pause", "wait")),
+    *(
+        f"docs/howto/{name}.md"
+        for name in ("debug-with-breakpoints", "notify", "retention", "transactional-outbox")
+    ),
+    *(
+        f"docs/reference/operations/{name}.md"
+        for name in ("break", "cancel", "create", "list", "pause", "purge", "wait")
+    ),
 ]
 
 

@@ -17,6 +17,10 @@ from tests.support.waiting import eventually
 LIMIT_S = 0.2
 
 
+def workers_of(engine: Engine) -> list[int]:
+    return [process.pid for process in engine.processes() if process.kind == "worker"]
+
+
 def starts_of(ledger: Ledger, flow_key: str) -> list[dict[str, Any]]:
     own = f"{flow_key}/"
     return [one for one in ledger.entries() if one["step"].startswith(own) and one["event"] == "start"]
@@ -63,7 +67,7 @@ def test_every_worker_may_be_killed_again_and_again_under_load(
         ledger.wait_for(entries)
         finished = finished_steps(database)
         noted = len(ledger.entries())
-        for pid in engine.processes().values():
+        for pid in workers_of(engine):
             os.kill(pid, signal.SIGKILL)
         ledger.wait_for(noted + 40)
         again = {one["step"] for one in ledger.entries()[noted:] if one["event"] == "start"}
@@ -97,7 +101,7 @@ def test_a_poison_task_fails_its_step_after_three_tries_and_nothing_else(
     assert engine.wait(held, timeout=20).status == "completed"
     assert len(starts_of(ledger, held)) == 1, "the step that ran beside the poison was not disturbed"
     # The pool lives on, in full number.
-    eventually(lambda: len(engine.processes()) == 2, what="both workers to be there again")
+    eventually(lambda: len(workers_of(engine)) == 2, what="both workers to be there again")
     assert engine.run("counted", state, timeout=20).status == "completed"
 
 

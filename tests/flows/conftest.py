@@ -21,7 +21,8 @@ def engine(
     """Shared by the tests of a module; a test that stops it, or counts rows, makes one of its own."""
     kind, workers = request.param
     if kind == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('flows')}/flows.db"
+        # A file with a name, which clients can open too.
+        url = f"sqlite:///{tmp_path_factory.mktemp('flows') / 'flows.db'}"
     else:
         url = databases.new_postgresql().url
     with TestEngine(request.module.app, url, workers=workers) as engine:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from penstock import App, Client, Engine, Flow, Retry
-from penstock.errors import Conflict, Invalid, NotFound, Retryable
+from penstock.errors import Conflict, Invalid, NotFound, Permanent, Retryable
 from tests.support.waiting import eventually
 
 app = App("breakpoints")
@@ -51,6 +51,12 @@ def take(flow: Flow, item: int) -> dict[str, Any]:
 
 
 @app.task
+def fail_if(flow: Flow, bad: bool) -> None:
+    if bad:
+        raise Permanent("bad")
+
+
+@app.task
 def nothing(flow: Flow) -> None: ...
 
 
@@ -65,6 +71,11 @@ app.graph("call").chain(call)
 app.graph("each").chain(nothing).for_each(nothing, take, over="items").node("join", nothing).edge(
     take, "join"
 ).fan_in("join").reducer("taken", "append")
+app.graph("either").node("source", nothing, on_failure="fail_fast").node("good", add).node(
+    "bad", fail_if
+).node("join", nothing).fan_out("source", "bad", "good").edge("good", "join").edge("bad", "join").fan_in(
+    "join"
+)
 app.graph("loop").node("lap", add).chain("lap").switch("lap", {"n < 3": "lap"}, default="end").node(
     "end", nothing
 )
@@ -333,6 +344,42 @@ def test_a_paused_flow_s_step_is_let_go_and_starts_after_the_pause(engine: Engin
     engine.resume_break(key)
     assert engine.snapshot(key).status == "paused"
     engine.unpause(key)
+    assert engine.wait(key, timeout=10).state["n"] == 4
+
+
+def test_a_restarted_flow_comes_to_its_breakpoints_again(engine: Engine) -> None:
+    key = held_flow(engine, "adds", {"n": 1}, "second")
+    stopped_at(engine, key)
+    engine.resume_break(key)
+    assert engine.wait(key, timeout=10).status == "completed"
+    engine.restart(key, {"n": 5})
+    assert stopped_at(engine, key) == ["second"]
+    engine.restart(key, {"n": 7})
+    assert stopped_at(engine, key) == ["second"]
+    engine.resume_break(key)
+    assert engine.wait(key, timeout=10).state["n"] == 10
+
+
+def test_a_branch_that_was_held_when_its_sibling_failed_is_held_again_with_the_retry(engine: Engine) -> None:
+    key = held_flow(engine, "either", {"n": 1, "bad": True}, "good", "bad")
+    eventually(lambda: len(engine.snapshot(key).interrupts) == 2, what="both branches at their breakpoints")
+    engine.break_before(key, "bad", on=False)
+    assert engine.snapshot(key).interrupts[0].node == "bad", "edge order"
+    engine.resume_break(key)
+    eventually(lambda: engine.snapshot(key).status == "failed", what="the failure")
+    assert engine.snapshot(key).interrupts == ()
+    (failed,) = [step for step in engine.history(key) if step.status == "failed"]
+    engine.retry_step(failed.key, {"bad": False})
+    assert stopped_at(engine, key) == ["good"]
+    engine.resume_break(key, {"n": 5})
+    assert engine.wait(key, timeout=10).state["n"] == 6
+
+
+def test_a_flow_that_was_cancelled_while_paused_runs_when_it_is_restarted(engine: Engine) -> None:
+    key = engine.create("adds", {"n": 1}, hold=True)
+    engine.cancel(key)
+    assert engine.wait(key, timeout=10).status == "cancelled"
+    engine.restart(key)
     assert engine.wait(key, timeout=10).state["n"] == 4
 
 

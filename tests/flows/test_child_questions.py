@@ -153,6 +153,23 @@ def test_a_cancelled_tree_asks_nothing_any_more(engine: Engine) -> None:
         engine.resume(key, 1)
 
 
+def test_a_breakpoint_below_interrupts_the_root_and_takes_no_answer(engine: Engine) -> None:
+    key = engine.create("each", {"items": ["a"]}, hold=True)
+    engine.break_before(key, "ask")
+    engine.unpause(key)
+    (held,) = asking(engine, key).interrupts
+    assert (held.kind, held.node) == ("breakpoint", "ask")
+    for interrupt_id in (None, held.interrupt_id):
+        with pytest.raises(Conflict, match="resume_break"):
+            engine.resume(key, 1, interrupt_id=interrupt_id)
+    engine.resume_break(key)
+    eventually(
+        lambda: [one.kind for one in engine.snapshot(key).interrupts] == ["interrupt"], what="the question"
+    )
+    engine.resume(key, "on")
+    assert engine.wait(key, timeout=10).state["answers"] == ["on"]
+
+
 def test_questions_that_one_step_asks_together_keep_their_order(engine: Engine) -> None:
     key = engine.create("three")
     for at in range(3):

@@ -108,7 +108,7 @@ def test_an_empty_cohort_whose_join_only_a_switch_or_a_goto_reaches_runs_it_too(
     assert visits(engine, go(engine, "by goto alone", items=[])) == ["s", "j", "after"]
 
 
-def test_an_empty_cohort_before_END_completes_the_flow(engine: Engine) -> None:
+def test_an_empty_cohort_before_the_end_completes_the_flow(engine: Engine) -> None:
     assert done(engine, "to end", {"s": [["set", "log", 1]]}, items=[]) == {"items": [], "log": [1]}
 
 
@@ -199,7 +199,7 @@ def test_branches_may_share_their_later_nodes(engine: Engine) -> None:
     assert done(engine, "tail", orders)["log"] == ["x", "t", "y", "t"]
 
 
-def test_all_branches_may_end_at_END_which_is_then_their_join(engine: Engine) -> None:
+def test_all_branches_may_end_at_the_end_which_is_then_their_join(engine: Engine) -> None:
     outcome = go(engine, "to end", {**ITEM, "c": [["set", "log", "c"]]}, items=[1, 2])
     assert outcome.state["log"] == [1, "c", 2, "c"]
     assert "item" not in outcome.state

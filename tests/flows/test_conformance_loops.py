@@ -6,6 +6,7 @@ from typing import Any
 
 from penstock import END, App, Engine, Flow
 from tests.support.acting import acting, done, go, visits
+from tests.support.waiting import eventually
 
 app = App("conformance loops")
 
@@ -77,8 +78,6 @@ def test_a_branch_may_loop_over_an_inner_cohort(engine: Engine) -> None:
 
 def test_a_long_loop_ends_when_it_is_cancelled(engine: Engine) -> None:
     key = engine.create("many", {"n": 0})
-    from tests.support.waiting import eventually
-
     eventually(lambda: engine.snapshot(key).state["n"] > 5, what="a few laps")
     engine.cancel(key, "enough laps")
     outcome = engine.wait(key, timeout=20)

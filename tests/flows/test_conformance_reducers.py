@@ -90,7 +90,7 @@ def test_every_reducer_folds_at_a_join_in_the_order_of_the_edges(
 
 
 @pytest.mark.parametrize(("name", "base", "parts", "result"), CASES)
-def test_every_reducer_folds_branches_that_end_at_END(
+def test_every_reducer_folds_branches_that_end_at_the_end(
     engine: Engine, name: str, base: Any, parts: list[Any], result: Any
 ) -> None:
     orders: dict[str, Any] = {node: [["set", "f", part]] for node, part in zip("xyz", parts, strict=True)}

@@ -112,7 +112,7 @@ def test_each_when_is_evaluated_and_all_that_match_are_taken(
     assert visits(engine, go(engine, "whens", n=n)) == nodes
 
 
-def test_whens_of_which_none_holds_before_END_complete_the_flow(engine: Engine) -> None:
+def test_whens_of_which_none_holds_before_the_end_complete_the_flow(engine: Engine) -> None:
     outcome = go(engine, "whens to end", {"a": [["set", "x", 1]]}, n=0)
     assert (outcome.status, outcome.state["x"]) == ("completed", 1)
 
@@ -171,7 +171,7 @@ def test_a_goto_that_is_not_declared_is_an_error_of_the_step(engine: Engine) -> 
     assert done(engine, "goto handled", {"a": [["goto", "h"]]})["on_error"]["code"] == "unknown_goto"
 
 
-def test_a_goto_to_END_from_a_fan_out_source_completes_the_flow(engine: Engine) -> None:
+def test_a_goto_to_the_end_from_a_fan_out_source_completes_the_flow(engine: Engine) -> None:
     assert visits(engine, go(engine, "goto end of source", {"a": [["goto", "END"]]})) == ["a"]
 
 

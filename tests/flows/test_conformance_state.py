@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from penstock import App, Engine, Graph, Retry
+from penstock.errors import Invalid
 from tests.support.acting import acting, done, failed, go
+from tests.support.waiting import eventually
 
 app = App("conformance state")
 
@@ -172,9 +174,7 @@ def test_a_wrong_type_is_routed_like_any_error(engine: Engine) -> None:
 
 
 def test_an_input_of_the_wrong_type_is_refused_at_create(engine: Engine) -> None:
-    from penstock.errors import Invalid
-
-    with pytest.raises(Invalid, match="`n`.*`add`"):
+    with pytest.raises(Invalid, match=r"`n`.*`add`"):
         engine.create("sum", {"n": "x"})
 
 
@@ -193,7 +193,7 @@ def test_integers_stay_exact_and_integers_in_state_reducers_and_conditions(engin
     assert all(type(value) is int for value in state.values())
 
 
-@pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800", "\udfff\ud800", "\ud83d", "𝄞", "\u2028\\\"'", ""])
+@pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800", "\udfff\ud800", "𝄞", "\u2028\\\"'", ""])
 def test_any_string_is_a_value_and_a_contribution(engine: Engine, text: str) -> None:
     orders: dict[str, Any] = {
         "a": [["return", {"x": {text[:0]: text}, "log": [text], "text": text}]],
@@ -314,8 +314,6 @@ def test_the_current_state_of_a_running_flow_can_be_read(engine: Engine) -> None
         "sum fan", {"do": {"s": [["set", "n", 1]], "x": [["set", "n", 2]], "y": [["ask", "?"]]}, "n": 1}
     )
     engine.wait(key, timeout=20)
-    from tests.support.waiting import eventually
-
     eventually(lambda: engine.snapshot(key).state.get("n") == 4, what="the branch that is done in the state")
     engine.resume(key, None)
     assert engine.wait(key, timeout=20).state["n"] == 4

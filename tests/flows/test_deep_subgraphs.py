@@ -139,6 +139,27 @@ def test_a_tree_wider_than_the_engine_s_room_completes_all_the_same(database_url
         assert engine.run("down", {"depth": 6}, timeout=30).state["trail"] == list(range(7))
 
 
+@app.task
+def fail_when_told(flow: Flow) -> None:
+    flow.wait_signal("fail")
+    raise Permanent("told_to", "as it should")
+
+
+both = app.graph("fast").node("open", nothing, on_failure="fail_fast").node("left", stay_down)
+both.node("right", fail_when_told).fan_out("open", "left", "right")
+
+
+def test_a_failed_branch_leaves_no_child_of_its_siblings_behind(engine: Engine) -> None:
+    key = engine.create("fast", {"depth": 3})
+    eventually(lambda: len(below(engine, key)) == 3, what="three children")
+    engine.signal(key, "fail")
+    outcome = engine.wait(key, timeout=10)
+    assert outcome.error is not None
+    assert outcome.error.code == "told_to"
+    for child in below(engine, key):
+        assert engine.wait(child, timeout=10).status == "cancelled"
+
+
 class Loader:
     """Finds graphs by the baggage, when it is let."""
 

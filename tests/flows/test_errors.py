@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import timedelta
 from typing import Any
@@ -111,6 +112,11 @@ def catch_a_failing_child(flow: Flow) -> dict[str, Any]:
 def die(flow: Flow) -> None:
     while not flow.is_cancelled:
         time.sleep(0.005)
+
+
+@app.task
+def kill_the_worker() -> None:
+    os._exit(9)
 
 
 @app.task
@@ -226,6 +232,8 @@ for name, (task, _, _) in FAILURES.items():
         if name == "condition":
             graph.switch("work", {"1 / zero == 1": "END"}, default="END")
 
+poison = app.graph("poison").node("work", kill_the_worker).node("rescue", rescue)
+poison.on_error("work", "rescue")
 app.graph("failing").node("work", raise_, retry=Retry(2, 0.001))
 app.graph("catching").node("work", catch_a_failing_child)
 app.graph("parked").node("work", park_after_signals).node("rescue", nothing).goto("work", "rescue").edge(
@@ -340,3 +348,12 @@ def test_a_declared_retry_ends_where_it_says(engine: Engine, name: str, attempt:
     (step,) = engine.history(outcome.key)
     assert step.attempt == attempt
     assert outcome.status == ("completed" if attempt == 3 else "failed")
+
+
+def test_poison_is_routed_too(database_url: str) -> None:
+    with Engine(app, database_url, workers=1) as engine:
+        outcome = engine.run("poison", timeout=50)
+        assert outcome.status == "completed"
+        assert (set(outcome.state["rescued"]), outcome.state["rescued"]["code"]) == (MEMBERS, "poison")
+        (step, *_) = engine.history(outcome.key)
+        assert (step.attempt, [event.kind for event in step.events]) == (0, ["lost", "lost", "failed"])

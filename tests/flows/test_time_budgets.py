@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from penstock import App, Engine, Flow, Retry
+from penstock import App, Engine, First, Flow, Retry
 from penstock.outcome import StepInfo
 from tests.support.waiting import eventually
 
@@ -101,6 +101,29 @@ app.graph("deadline").node("work", say_deadline)
 app.graph("deadline_of_node").node("work", say_deadline, time_budget=30)
 
 
+@app.task
+def fail_when_started(gate: str) -> None:
+    while not Path(gate + ".started").exists():
+        time.sleep(0.005)
+    raise ValueError("the first failure")
+
+
+@app.task
+async def pass_by(gate: str) -> None:
+    while not Path(gate + ".started").exists():  # noqa: ASYNC110 - the fact is another process's
+        await asyncio.sleep(0.005)
+
+
+@app.task
+def meet() -> None: ...
+
+
+for name, policy, other in (("fail_fast", "fail_fast", "fail_when_started"), ("first", First(1), "pass_by")):
+    graph = app.graph(name).node("split", meet, on_failure=policy)
+    graph.node("long", wait_long).node("short", other).node("meet", meet)
+    graph.fan_out("split", "long", "short").edge("long", "meet").edge("short", "meet").fan_in("meet")
+
+
 @pytest.fixture
 def gate(tmp_path: Path) -> Any:
     """A file that lets what hangs in this process come to an end, when the test has."""
@@ -180,6 +203,15 @@ def test_the_budget_of_the_node_goes_before_that_of_the_flow_and_that_before_the
     assert seconds("deadline") == 120
     assert seconds("deadline", time_budget=timedelta(seconds=50)) == 50
     assert seconds("deadline_of_node", time_budget=50) == 30
+
+
+@pytest.mark.parametrize(("workflow", "status"), [("fail_fast", "failed"), ("first", "completed")])
+def test_a_sibling_that_its_cohort_does_not_wait_for_is_told(
+    engine: Engine, gate: Path, workflow: str, status: str
+) -> None:
+    outcome = engine.run(workflow, {"gate": str(gate)}, timeout=20)
+    assert outcome.status == status
+    eventually(lambda: Path(f"{gate}.ended").exists(), what="the end of the sibling")
 
 
 @pytest.mark.parametrize("workflow", ["heeding", "waiting"])

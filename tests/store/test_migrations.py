@@ -76,7 +76,7 @@ def test_migrating_twice_changes_nothing():
     with engine.begin() as conn:
         migrate(conn)
         migrate(conn)
-        assert conn.exec_driver_sql("SELECT * FROM penstock_version").all() == [("0001_base",)]
+        assert conn.exec_driver_sql("SELECT * FROM penstock_version").all() == [("0002_lists",)]
 
 
 def test_a_schema_from_the_future_is_refused():

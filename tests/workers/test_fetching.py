@@ -62,6 +62,53 @@ def test_a_field_that_was_left_out_is_fetched_once(kind: str, how: str) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("kind", POOLS)
+@pytest.mark.parametrize("how", ["carrier", "thread", "dict"])
+def test_an_async_task_fetches_too(kind: str, how: str) -> None:
+    async def scenario() -> None:
+        async with pool(kind) as driver:
+            step = Step(1, "read_rest_async", {"how": how}, left_out='["big"]')
+            others = Step(2, "double_async", {"n": 2}), Step(3, "double", {"n": 3})
+            driver.pool.send(driver.up[0], frames.steps(step))
+            await asked(driver, 1)
+            driver.pool.send(driver.up[0], frames.steps(*others))
+            driver.pool.send(driver.up[0], frames.state(1, {"how": how, "big": "x" * 3_000_000}))
+            assert (await driver.result(1)).changes == {"set": {"found": "x" * 3_000_000}}
+            assert (await driver.result(2)).outcome == (await driver.result(3)).outcome == DONE
+            assert driver.readers[driver.up[0]].names == ([None] if how == "dict" else [["big"]])
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_an_async_task_that_fetches_is_cancelled(kind: str) -> None:
+    async def scenario() -> None:
+        async with pool(kind) as driver:
+            step = Step(1, "read_rest_async", {"how": "carrier"}, left_out="*")
+            driver.pool.send(driver.up[0], frames.steps(step))
+            await asked(driver, 1)
+            driver.pool.send(driver.up[0], frames.cancel(1))
+            result = await driver.result(1)
+            assert (result.outcome, result.meta["code"]) == (ERROR, "cancelled")
+
+    run(scenario())
+
+
+def test_threads_whose_engine_is_gone_stop_waiting_on_their_loop() -> None:
+    async def scenario() -> None:
+        async with running_inline(app) as driver:
+            first = driver.up[0]
+            driver.pool.send(
+                first, frames.steps(Step(1, "read_rest_async", {"how": "carrier"}, left_out="*"))
+            )
+            await asked(driver, 1)
+            driver.pool.kill(first, "the test says so")
+            await driver.until(lambda: driver.alive, "other threads")
+            await driver.until(lambda: not _threads(f"penstock-inline-{first}-"), "the end of the threads")
+
+    run(scenario())
+
+
 def test_other_threads_and_the_loop_go_on_while_a_task_fetches() -> None:
     async def scenario() -> None:
         async with running_pool(threads=2) as driver:

@@ -14,6 +14,8 @@ from penstock.operations.port import NewRow, load
 from penstock.store import RefusedRow
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from penstock.host import GraphLoader
     from penstock.outcome import Json
     from penstock.runtime.waiters import Waiters
@@ -40,21 +42,22 @@ class ClientPort:
 
     def graph_of(self, workflow: str, baggage: Mapping[str, Json]) -> bytes:
         """Take what was published from here, then the loader's, then what an engine published last."""
-        graph_id = None if workflow in self._loaded else self._published.get(workflow)
-        if graph_id is not None:
-            return graph_id
-        definition = load(self._loader, workflow, baggage)
-        if definition is not None:
-            self._loaded.add(workflow)
-            return self.publish(workflow, definition)
-        newest = self._store.newest_graph(workflow)
-        if newest is None:
-            raise NotFound(
-                f"no workflow called {workflow!r} is known here, and no engine has published one; "
-                "start an engine whose app has it, or give the client an app"
-            )
-        self._definitions[newest[0]] = newest[1].encode()
-        return newest[0]
+        graph_id, definition = self._find(workflow, baggage)
+        return graph_id if definition is None else self.publish(workflow, definition)
+
+    def graph_within(
+        self, workflow: str, baggage: Mapping[str, Json]
+    ) -> tuple[bytes, tuple[bytes, str, str] | None]:
+        """As `graph_of`, without publishing."""
+        graph_id, definition = self._find(workflow, baggage)
+        if definition is None:
+            return graph_id, None
+        graph_id, canonical, _ = compile_graph(definition)
+        self._definitions[graph_id] = canonical
+        return graph_id, (graph_id, workflow, canonical.decode())
+
+    def expect(self, connection: Connection) -> None:
+        """Nothing: the engines look by themselves."""
 
     def publish(self, workflow: str, definition: bytes) -> bytes:
         """Check the definition and store it for everybody."""
@@ -63,6 +66,24 @@ class ClientPort:
         self._definitions[graph_id] = canonical
         self._published[workflow] = graph_id
         return graph_id
+
+    def _find(self, workflow: str, baggage: Mapping[str, Json]) -> tuple[bytes, bytes | None]:
+        """The id of a graph that is published, or the loader's definition."""
+        graph_id = None if workflow in self._loaded else self._published.get(workflow)
+        if graph_id is not None:
+            return graph_id, None
+        definition = load(self._loader, workflow, baggage)
+        if definition is not None:
+            self._loaded.add(workflow)
+            return b"", definition
+        newest = self._store.newest_graph(workflow)
+        if newest is None:
+            raise NotFound(
+                f"no workflow called {workflow!r} is known here, and no engine has published one; "
+                "start an engine whose app has it, or give the client an app"
+            )
+        self._definitions[newest[0]] = newest[1].encode()
+        return newest[0], None
 
     def check_input(self, graph_id: bytes, state: str) -> None:
         """Check it against the definition."""
@@ -88,6 +109,11 @@ class ClientPort:
 
     def unwatch(self, flow_id: bytes) -> None:
         """Nothing: what nobody waits for is not looked at."""
+
+    def running(self, flow_id: bytes) -> list[int]:
+        """None: only the owner knows."""
+        del flow_id
+        return []
 
     def write(self, fn: Callable[[], T]) -> Future[T]:
         """Call it in this thread, one at a time."""

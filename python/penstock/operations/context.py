@@ -29,8 +29,22 @@ class Context:
     default_priority: int
     time_budget_ms: int | None
     """What an attempt may take where nobody says more; None leaves it to the engine that runs the flow."""
+    url: str = ""
+    """The database's address, as it may be shown."""
     task_graphs: dict[str, bytes] = field(default_factory=dict)
     """Graphs of `run_task`, by task. Written by any thread, each entry once and always to the same value."""
+
+    definitions: dict[bytes, str] = field(default_factory=dict)
+    """Definitions of graphs that were read. Written by any thread, each entry once and always to the same value."""
+
+    def definition(self, graph_id: bytes) -> str | None:
+        """The definition of a graph, from the database the first time."""
+        found = self.definitions.get(graph_id)
+        if found is None:
+            found = self.store.graph(graph_id)
+            if found is not None:
+                self.definitions[graph_id] = found
+        return found
 
     def key_of(self, flow_id: bytes) -> str:
         """The key of a flow of this shard."""
@@ -42,7 +56,10 @@ class Context:
         Raises:
             NotFound: The key is malformed or belongs to no shard of this engine.
         """
-        shard, flow_id = parse_flow_key(_text(key))
+        try:
+            shard, flow_id = parse_flow_key(_text(key))
+        except NotFound:
+            raise unknown_flow(key) from None
         if shard != self.shard:
             raise unknown_flow(key)
         return flow_id
@@ -53,21 +70,29 @@ class Context:
         Raises:
             NotFound: As `flow_id`.
         """
-        shard, flow_id, number = parse_step_key(_text(key))
+        try:
+            shard, flow_id, number = parse_step_key(_text(key))
+        except NotFound:
+            raise unknown_step(key) from None
         if shard != self.shard:
-            raise unknown_flow(key)
+            raise unknown_step(key)
         return flow_id, number
 
 
 def _text(key: object) -> str:
     if not isinstance(key, str):
-        raise NotFound(f"a key is a string, not {key!r}")
+        raise unknown_flow(key)
     return key
 
 
-def unknown_flow(key: str) -> NotFound:
+def unknown_flow(key: object) -> NotFound:
     """The refusal of a key that names nothing, the same whatever is wrong with it."""
     return NotFound(f"no flow has the key {key!r}; pass the key that create() returned")
+
+
+def unknown_step(step_key: str) -> NotFound:
+    """The refusal of a step key that names nothing, the same whatever is wrong with it."""
+    return NotFound(f"no step has the key {step_key!r}; step keys stand in history()")
 
 
 class Deadline:

@@ -11,25 +11,41 @@ from penstock.operations import (
     breakpoints,
     cancel,
     create,
+    draw,
     find,
     fork,
+    history,
     interrupts,
+    overview,
     pause,
     read,
+    remove,
     replicas,
     resume,
     rewinds,
     run_task,
-    threads,
+    shards,
     signal,
+    threads,
     wait,
 )
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context
 from penstock.operations.operation import complete
 
 if TYPE_CHECKING:
-    from penstock.options import CreateOptions, Duration
-    from penstock.outcome import FlowSummary, Json, OpenInterrupt, Outcome, Page, ReplicaInfo, StepInfo
+    from penstock.graph import Direction
+    from penstock.operations.create import HostConnection
+    from penstock.options import CreateOptions, Duration, ListFilters, PurgeFilters
+    from penstock.outcome import (
+        FlowSummary,
+        Json,
+        OpenInterrupt,
+        Outcome,
+        Page,
+        ReplicaInfo,
+        ShardInfo,
+        StepInfo,
+    )
 
 
 class Operations(ABC):
@@ -45,22 +61,39 @@ class Operations(ABC):
         """
 
     def create(
-        self, workflow: str, state: Mapping[str, Json] | None = None, **options: Unpack[CreateOptions]
+        self,
+        workflow: str,
+        state: Mapping[str, Json] | None = None,
+        *,
+        connection: HostConnection | None = None,
+        **options: Unpack[CreateOptions],
     ) -> str:
         """Create a flow, which runs from then on; its key, once the flow is safe in the database.
 
+        Args:
+            workflow: A graph's name.
+            state: The input.
+            connection: A SQLAlchemy connection to the same database: the flow is then part of the transaction that it
+                is in, and starts after its commit.
+            **options: See `FlowOptions`.
+
         Raises:
             NotFound: No such workflow.
-            Invalid: The state or an option is bad; nothing was stored.
-            Conflict: The idempotency key names a flow with another input.
+            Invalid: The state, an option or the connection is bad; nothing was stored.
+            Conflict: The idempotency key names a flow with another input, or an unfinished flow has the business key.
         """
-        return complete(create.create(self._ready, workflow, state, options))
+        return complete(create.create(self._ready, workflow, state, connection, options))
 
     def create_many(
-        self, workflow: str, states: Sequence[Mapping[str, Json] | None], **options: Unpack[CreateOptions]
+        self,
+        workflow: str,
+        states: Sequence[Mapping[str, Json] | None],
+        *,
+        connection: HostConnection | None = None,
+        **options: Unpack[CreateOptions],
     ) -> builtins.list[str]:
-        """Create a flow for each state, all or none; their keys in order."""
-        return complete(create.create_many(self._ready, workflow, states, options))
+        """Create a flow for each state, 100 000 at most, all or none; their keys in order."""
+        return complete(create.create_many(self._ready, workflow, states, connection, options))
 
     def run(
         self,
@@ -110,20 +143,53 @@ class Operations(ABC):
 
     def history(self, key: str) -> tuple[StepInfo, ...]:
         """Give every step of a flow with its events, children nested, in order of creation."""
-        return read.history(self._ready, key)
+        return history.history(self._ready, key)
 
     def step(self, step_key: str) -> StepInfo:
         """Give one step in full, with the state that it saw and what it changed."""
-        return read.step(self._ready, step_key)
+        return history.step(self._ready, step_key)
 
-    def list(self, **filters: Any) -> Page[FlowSummary]:
-        """List flows, newest first.
+    def history_mermaid(self, key: str, direction: Direction = "TB") -> str:
+        """Draw the history of a flow, with its children, as a Mermaid flowchart.
 
-        Args:
-            **filters: `status`, `workflow`, `thread`, `node`, `fairness_key`, `priority`, `tags`, `error_code`,
-                `search`, `older_than`, `newer_than`, `children`, `shard`; `limit` (100, at most 1 000) and `cursor`.
+        Raises:
+            Invalid: There is no such direction.
         """
-        return find.find(self._ready, **find.check(filters))
+        return draw.history_mermaid(self._ready, key, direction)
+
+    def fingerprint(self, key: str) -> str:
+        """Give a text that is another one whenever anything about the flow or its tree has changed."""
+        return overview.fingerprint(self._ready, key)
+
+    def progress(self, key: str) -> Mapping[str, int]:
+        """Count the steps of a flow and of everything below it by status; 0 for a status that none has."""
+        return overview.progress(self._ready, key)
+
+    def list(self, **filters: Unpack[ListFilters]) -> Page[FlowSummary]:
+        """List flows, newest first; see `ListFilters`."""
+        return find.find(self._ready, filters)
+
+    def delete(self, key: str, *, timeout: Duration = VERDICT_TIMEOUT_S) -> None:
+        """Remove a flow that has ended, with its history and its children; an interrupted one is cancelled first.
+
+        Raises:
+            NotFound: No such flow; also when it was deleted before.
+            Invalid: It is a child.
+            Conflict: It runs or is paused.
+        """
+        complete(remove.delete(self._ready, key, timeout))
+
+    def purge(self, **filters: Unpack[PurgeFilters]) -> int:
+        """Remove finished flows, oldest first, with their children; how many. Call until it is 0.
+
+        Raises:
+            Invalid: No filter is given, or a bad one.
+        """
+        return complete(remove.purge(self._ready, filters))
+
+    def shards(self) -> tuple[ShardInfo, ...]:
+        """Give the databases, with what each holds and how fast it answers."""
+        return shards.shards(self._ready)
 
     def replicas(self) -> tuple[ReplicaInfo, ...]:
         """Give the engines that share the database, oldest registration first."""

@@ -4,28 +4,42 @@ from __future__ import annotations
 
 import base64
 import binascii
-import difflib
 import inspect
 import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import Invalid
+from penstock.errors import Invalid, NotFound
 from penstock.operations.context import Context
 from penstock.operations.read import error_info, instant
 from penstock.operations.threads import thread_of
-from penstock.options import instant_ms
-from penstock.outcome import FlowSummary, Page
+from penstock.options import INT32, check_names, check_text, instant_ms
+from penstock.outcome import STATUSES, FlowSummary, Page
+from penstock.runtime.correlation import correlation_id
 from penstock.store.rows import FlowFilter
 
 if TYPE_CHECKING:
     from penstock.store.rows import OutcomeRow
 
 MAX_LIMIT = 1_000
+MAX_TEXT_BYTES = 4_096
+CURSOR_BYTES = 16
 
 
-def find(
+def find(context: Context, filters: Mapping[str, Any]) -> Page[FlowSummary]:
+    """List flows for which everything given holds, newest first."""
+    check_names("list() has no filter", filters, [*FILTERS, "limit", "cursor"])
+    given = dict(filters)
+    limit, cursor = given.pop("limit", 100), given.pop("cursor", None)
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
+        raise Invalid(f"limit is {limit!r}: give a number from 1 to {MAX_LIMIT}, and go on with the cursor")
+    page = context.store.list_flows(read_filter(context, **given), limit, decode_cursor(cursor))
+    items = tuple(_summary(context, row) for row in page.items)
+    return Page(items=items, cursor=encode_cursor(page.cursor), is_scan=page.is_scan)
+
+
+def read_filter(
     context: Context,
     *,
     status: str | None = None,
@@ -41,31 +55,61 @@ def find(
     newer_than: datetime | None = None,
     children: bool = False,
     shard: int | None = None,
-    limit: int = 100,
-    cursor: str | None = None,
-) -> Page[FlowSummary]:
-    """List flows for which everything given holds, newest first."""
-    if not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
-        raise Invalid(f"limit is {limit!r}: give a number from 1 to {MAX_LIMIT}, and go on with the cursor")
+) -> FlowFilter:
+    """Check what is asked for.
+
+    Raises:
+        Invalid: A value is of the wrong type, or is no status or shard.
+        NotFound: `thread` names nothing.
+    """
+    if status is not None and status not in STATUSES:
+        raise Invalid(f"status is {status!r}: give one of {', '.join(STATUSES)}")
+    named = {"workflow": workflow, "node": node, "fairness_key": fairness_key}
+    for name, value in (named | {"error_code": error_code, "search": search}).items():
+        if value is not None:
+            check_text(value, name, MAX_TEXT_BYTES)
+    if priority is not None and (isinstance(priority, bool) or priority not in INT32):
+        raise Invalid(f"priority is {priority!r}: give an integer of 32 bits")
+    if not isinstance(children, bool):
+        raise Invalid(f"children is {children!r}: give True or False")
     if shard is not None and shard != context.shard:
         raise Invalid(f"shard is {shard!r}: this engine has shard {context.shard}")
-    which = FlowFilter(
+    return FlowFilter(
         status=status,
         workflow=workflow,
         thread_id=None if thread is None else thread_of(context, thread),
         node=node,
         fairness_key=fairness_key,
         priority=priority,
-        tags=dict(tags or {}),
+        tags=_tags(tags),
         error_code=error_code,
-        search=search,
+        search=search or None,
+        search_id=_id_in(context, search),
         older_than=None if older_than is None else instant_ms(older_than, "older_than"),
         newer_than=None if newer_than is None else instant_ms(newer_than, "newer_than"),
         children=children,
     )
-    page = context.store.list_flows(which, limit, decode_cursor(cursor))
-    items = tuple(_summary(context, row) for row in page.items)
-    return Page(items=items, cursor=encode_cursor(page.cursor))
+
+
+#: What `list` and `purge` may ask.
+FILTERS = list(inspect.signature(read_filter).parameters)[1:]
+
+
+def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:
+    if tags is not None and not isinstance(tags, Mapping):
+        raise Invalid(f"tags is {tags!r}: give a mapping of strings to strings")
+    for name, value in (tags or {}).items():
+        check_text(name, "the name of a tag", MAX_TEXT_BYTES)
+        check_text(value, f"tag {name!r}", MAX_TEXT_BYTES)
+    return dict(tags or {})
+
+
+def _id_in(context: Context, search: str | None) -> bytes | None:
+    """The flow that a text for searching is the key of."""
+    try:
+        return None if search is None else context.flow_id(search)
+    except NotFound:
+        return None
 
 
 def encode_cursor(cursor: bytes | None) -> str | None:
@@ -82,9 +126,12 @@ def decode_cursor(cursor: str | None) -> bytes | None:
     if cursor is None:
         return None
     try:
-        return base64.b64decode(cursor, altchars=b"-_", validate=True)
+        decoded = base64.b64decode(cursor, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError, TypeError) as error:
         raise Invalid(f"cursor is {cursor!r}: pass the cursor of the page before") from error
+    if len(decoded) != CURSOR_BYTES:
+        raise Invalid(f"cursor is {cursor!r}: pass the cursor of the page before")
+    return decoded
 
 
 def _summary(context: Context, row: OutcomeRow) -> FlowSummary:
@@ -97,7 +144,7 @@ def _summary(context: Context, row: OutcomeRow) -> FlowSummary:
         forked = f"{context.key_of(row.forked_from)}/{row.forked_step}"
     return FlowSummary(
         key=key,
-        correlation_id=f"{context.shard}-{row.flow_id.hex()[:12]}",
+        correlation_id=correlation_id(context.shard, row.flow_id),
         thread_key=context.key_of(row.thread_id or row.flow_id),
         parent_key=None if row.parent_id is None else context.key_of(row.parent_id),
         forked_from=forked,
@@ -114,18 +161,3 @@ def _summary(context: Context, row: OutcomeRow) -> FlowSummary:
         updated_at=updated_at,
         stopped_at=instant(row.stopped_at),
     )
-
-
-def check(filters: Mapping[str, object]) -> dict[str, Any]:
-    """Refuse filters that do not exist.
-
-    Raises:
-        Invalid: The message names the nearest one.
-    """
-    known = list(inspect.signature(find).parameters)[1:]
-    for name in filters:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise Invalid(f"list() has no filter {name!r}: {hint}")
-    return dict(filters)

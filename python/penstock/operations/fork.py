@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from penstock._core import JOURNAL_FORMAT, fork_flow, new_flow_id
 from penstock.errors import Conflict
-from penstock.operations.context import Context, ended
+from penstock.operations.context import Context, ended, unknown_step
 from penstock.operations.operation import Operation, settled
-from penstock.operations.read import unknown_step
 from penstock.operations.recorded import ancestry, read_recorded
 from penstock.operations.rewinds import Overrides
 from penstock.options import encode_object

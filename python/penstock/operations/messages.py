@@ -19,10 +19,8 @@ from penstock.store.rows import Ended, OutcomeRow, Sent
 _REFUSALS: dict[str, type[PenstockError]] = {"conflict": Conflict, "invalid": Invalid, "not_found": NotFound}
 
 
-def ask(
-    context: Context, key: str, kind: str, body: Mapping[str, Any], timeout: Duration
-) -> Operation[dict[str, Any]]:
-    """Send a message, wait for the owner's verdict on it and return that.
+def ask(context: Context, key: str, kind: str, body: Mapping[str, Any], timeout: Duration) -> Operation[None]:
+    """Send a message and wait for the owner's verdict on it.
 
     Raises:
         NotFound: No such flow.
@@ -61,7 +59,7 @@ def deliver(
         raise unknown_flow(key)
     if isinstance(sent, Ended):
         raise _too_late(context, kind, key, sent.status)
-    return (yield from await_verdict(context, key, flow_id, kind, sent, deadline))
+    yield from await_verdict(context, key, flow_id, kind, sent, deadline)
 
 
 def to_json(value: object, what: str) -> str:

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from sqlalchemy import event
+
 from penstock.errors import NotFound
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from penstock.host import GraphLoader
     from penstock.outcome import Json
     from penstock.runtime.replica import Replica
@@ -31,6 +35,14 @@ class Port(Protocol):
             Invalid: Its graph does not compile, or cannot be run.
         """
 
+    def graph_within(
+        self, workflow: str, baggage: Mapping[str, Json]
+    ) -> tuple[bytes, tuple[bytes, str, str] | None]:
+        """As `graph_of`, but writes nothing: a definition that the database may lack is given, to be stored."""
+
+    def expect(self, connection: Connection) -> None:
+        """Look for flows soon after the host has committed on this connection."""
+
     def publish(self, workflow: str, definition: bytes) -> bytes:
         """Make a workflow known by its definition and give the graph's id."""
 
@@ -45,6 +57,9 @@ class Port(Protocol):
 
     def unwatch(self, flow_id: bytes) -> None:
         """Nobody waits for the flow any more."""
+
+    def running(self, flow_id: bytes) -> list[int]:
+        """Give the numbers of the flow's steps that run now, as far as it is known here."""
 
     def write(self, fn: Callable[[], T]) -> Future[T]:
         """Call one of the store's writes, where only one is called at a time."""
@@ -69,10 +84,32 @@ class EnginePort:
         if graph_id is None:
             definition = load(self.loader, workflow, baggage)
             if definition is None:
-                raise NotFound(f"no workflow is called {workflow!r}; make it with app.graph({workflow!r})")
+                raise unknown_workflow(workflow)
             publish = partial(self.replica.publish, workflow, definition, is_lasting=False)
             graph_id = self.write(publish).result()
         return graph_id
+
+    def graph_within(
+        self, workflow: str, baggage: Mapping[str, Json]
+    ) -> tuple[bytes, tuple[bytes, str, str] | None]:
+        """Ask the core, then the loader."""
+        graph_id = self.replica.core.workflow(workflow)
+        if graph_id is not None:
+            return graph_id, None
+        definition = load(self.loader, workflow, baggage)
+        if definition is None:
+            raise unknown_workflow(workflow)
+        graph_id = self.replica.learn(workflow, definition, is_lasting=False)
+        return graph_id, (graph_id, workflow, definition.decode())
+
+    def expect(self, connection: Connection) -> None:
+        """Have the poller look at once, and soon again: the event comes just before the commit."""
+        poller = self.replica.poller
+
+        def committing(_: Connection) -> None:
+            poller.expect()
+
+        event.listen(connection, "commit", committing, once=True)
 
     def publish(self, workflow: str, definition: bytes) -> bytes:
         """Tell the core and the database, on the writer's thread."""
@@ -95,6 +132,10 @@ class EnginePort:
         """Forget what `watch` asked."""
         self.replica.core.unwatch(flow_id)
 
+    def running(self, flow_id: bytes) -> list[int]:
+        """Ask the core, which knows it of the flows that it owns."""
+        return self.replica.core.running_steps(flow_id)
+
     def write(self, fn: Callable[[], T]) -> Future[T]:
         """Call it on the writer's thread, between two batches."""
         return self.replica.writer.run(fn)
@@ -106,6 +147,11 @@ class EnginePort:
     def absence(self) -> str:
         """There is an engine: this one."""
         return ""
+
+
+def unknown_workflow(workflow: str) -> NotFound:
+    """The refusal of an engine whose app and loader have no such graph."""
+    return NotFound(f"no workflow is called {workflow!r}; make it with app.graph({workflow!r})")
 
 
 def load(loader: GraphLoader | None, workflow: str, baggage: Mapping[str, Json]) -> bytes | None:

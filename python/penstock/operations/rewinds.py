@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from penstock._core import check_rewind, failed_steps
 from penstock.errors import Conflict, Invalid, NotFound
-from penstock.operations.context import Context, Deadline, unknown_flow
+from penstock.operations.context import Context, Deadline, unknown_flow, unknown_step
 from penstock.operations.messages import await_verdict
 from penstock.operations.operation import Operation, settled
-from penstock.operations.read import unknown_step
 from penstock.operations.recorded import ancestry, read_recorded
 from penstock.operations.wait import seconds
 from penstock.options import Duration, encode_object

@@ -15,6 +15,7 @@ from penstock.app import App
 from penstock.clock import SharedClock, wall_clock_ms
 from penstock.errors import Invalid
 from penstock.operations.context import Context
+from penstock.operations.notify import tell_stopped
 from penstock.operations.port import EnginePort, load
 from penstock.options import INT32, MAX_KEY_BYTES, Duration, check_names, check_text, duration_ms
 from penstock.runtime.loop import AnyPool, PoolMaker
@@ -207,7 +208,19 @@ def begin(settings: Settings) -> tuple[Replica, Context]:
         make_pool=settings.pool_maker(),
         find_graph=None if settings.loader is None else partial(load, settings.loader),
         now=settings.clock,
+        retain_ms=settings.retain_ms,
     )
+    context = Context(
+        shard=SHARD,
+        store=replica.store,
+        waiters=replica.waiters,
+        port=EnginePort(replica, settings.loader),
+        default_priority=settings.default_priority,
+        time_budget_ms=settings.time_budget_ms,
+        url=settings.shown_url,
+    )
+    if settings.on_flow_stopped is not None:
+        replica.subscribe(partial(tell_stopped, context, settings.on_flow_stopped))
     try:
         for definition in definitions.values():
             replica.core.add_graph(definition)
@@ -219,14 +232,6 @@ def begin(settings: Settings) -> tuple[Replica, Context]:
     except BaseException:
         replica.stop(_GIVE_UP_S)
         raise
-    context = Context(
-        shard=SHARD,
-        store=replica.store,
-        waiters=replica.waiters,
-        port=EnginePort(replica, settings.loader),
-        default_priority=settings.default_priority,
-        time_budget_ms=settings.time_budget_ms,
-    )
     return replica, context
 
 

@@ -93,6 +93,7 @@ def connect(settings: ClientSettings) -> tuple[Watcher, Context]:
         port=port,
         default_priority=settings.default_priority,
         time_budget_ms=None,
+        url=settings.shown_url,
     )
     return watcher, context
 

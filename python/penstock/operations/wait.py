@@ -29,8 +29,9 @@ def run(
     """Create a flow and wait for it."""
     deadline = Deadline(seconds(timeout))
     asked = read_options(options)
-    if asked.idempotency_key is not None or asked.thread is not None:
-        key = yield from create(context, workflow, state, options)
+    keys = (asked.idempotency_key, asked.business_key, asked.thread)
+    if any(key is not None for key in keys):
+        key = yield from create(context, workflow, state, None, options)
         return (yield from _wait(context, key, deadline, timeout))
     graph_id = resolve(context, workflow, asked)
     row = make_row(context, workflow, graph_id, state, asked)

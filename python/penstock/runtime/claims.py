@@ -6,6 +6,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol
 
+from penstock.runtime.correlation import without_keys
 from penstock.runtime.inbox import Inbox
 from penstock.runtime.writer import Writer
 from penstock.store import Outage, Store
@@ -39,6 +40,7 @@ class Claims:
         admit: Given the id and definition of a graph that was not met before: makes it known to the core and says
             whether this engine has all its tasks. Asked once for each graph that the core keeps in mind.
         on_fenced: Told that this replica was declared dead.
+        name_of: How a flow is named in a log.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Claims:
         inbox: Inbox,
         admit: Callable[[bytes, str], bool],
         on_fenced: Callable[[Fenced], None],
+        name_of: Callable[[bytes], str] = lambda flow_id: flow_id[:6].hex(),
     ) -> None:
         self._store = store
         self._core = core
@@ -56,6 +59,7 @@ class Claims:
         self._inbox = inbox
         self._admit = admit
         self._on_fenced = on_fenced
+        self._name_of = name_of
         self._runnable: set[bytes] = set()
         self._foreign: set[bytes] = set()
         # Put in by any thread, taken out by the poller's.
@@ -113,7 +117,11 @@ class Claims:
         broken = dict(self._core.load(list(rows), self._store.now()))
         for flow_id, reason in broken.items():
             # It stays owned, so that nobody trips over it again; a restart tries once more.
-            _log.error("Flow …%s cannot be replayed and stays as it is: %s", flow_id.hex()[-8:], reason)
+            _log.error(
+                "Flow %s cannot be replayed and stays as it is: %s",
+                self._name_of(flow_id),
+                without_keys(reason),
+            )
         self._inbox.open([row.flow_id for row in rows if row.mail and row.flow_id not in broken])
 
     def _take_in(self, claims: Sequence[Claimed]) -> int:

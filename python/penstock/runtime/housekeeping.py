@@ -38,6 +38,7 @@ class Housekeeping(Service):
         lease_ms: How long a lease lasts.
         load: Told which flows to load.
         on_released: Told that flows of the dead may be claimed.
+        name_of: How a flow is named in a log.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Housekeeping(Service):
         lease_ms: int,
         load: Callable[[Iterable[bytes]], None],
         on_released: Callable[[], None],
+        name_of: Callable[[bytes], str],
     ) -> None:
         super().__init__("penstock-housekeeping")
         self._store = store
@@ -54,6 +56,7 @@ class Housekeeping(Service):
         self._lease_ms = lease_ms
         self._load = load
         self._on_released = on_released
+        self._name_of = name_of
         # What differed at the last look; the service's thread alone.
         self._unknown: set[bytes] = set()
         self._foreign: set[bytes] = set()
@@ -86,5 +89,5 @@ class Housekeeping(Service):
             _log.warning("%d flows are owned here and were not known; they are loaded.", len(lost))
             self._load(lost)
         for flow_id in gone:
-            _log.warning("Flow …%s is not owned here any more and is dropped.", flow_id.hex()[-8:])
+            _log.warning("Flow %s is not owned here any more and is dropped.", self._name_of(flow_id))
             self._load(self._core.drop_flow(flow_id))

@@ -48,6 +48,11 @@ class AnyPool(Protocol):
         ...
 
     @property
+    def zygote_pid(self) -> int | None:
+        """The process that forks the workers."""
+        ...
+
+    @property
     def pids(self) -> dict[int, int]:
         """The workers' processes."""
         ...

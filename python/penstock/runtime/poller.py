@@ -47,9 +47,16 @@ class Poller(Service):
         self._tick = tick
         self._histories = histories
         self._wait_s = LONGEST_WAIT_S
+        # Set by any thread, cleared by the poller's:
+        self._is_expecting = False
 
     def poke(self) -> None:
         """Look now. Any thread."""
+        self.wake()
+
+    def expect(self) -> None:
+        """Look now, and at shorter intervals for a while: something is about to come. Any thread."""
+        self._is_expecting = True
         self.wake()
 
     def run_once(self) -> float:
@@ -72,6 +79,9 @@ class Poller(Service):
         return look.has_unowned_mail or is_due or (look.has_ready and self._core.room() > 0)
 
     def _next_wait(self, look: Look, *, is_busy: bool) -> float:
+        if self._is_expecting:
+            self._is_expecting = False
+            is_busy = True
         self._wait_s = SHORTEST_WAIT_S if is_busy else min(self._wait_s * 2, LONGEST_WAIT_S)
         if look.wake_at is None:
             return self._wait_s

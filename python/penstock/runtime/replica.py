@@ -13,6 +13,7 @@ from penstock._core import Core
 from penstock.clock import SharedClock
 from penstock.errors import Invalid
 from penstock.runtime.claims import Claims
+from penstock.runtime.correlation import correlation_id, without_keys
 from penstock.runtime.graph_finder import FindGraph, GraphFinder
 from penstock.runtime.heartbeat import Heartbeat
 from penstock.runtime.histories import Histories
@@ -20,7 +21,9 @@ from penstock.runtime.housekeeping import Housekeeping
 from penstock.runtime.inbox import Inbox
 from penstock.runtime.leap import Leap
 from penstock.runtime.loop import Loop, PoolMaker
+from penstock.runtime.notices import Notices
 from penstock.runtime.poller import Poller
+from penstock.runtime.retention import Retention
 from penstock.runtime.service import Service
 from penstock.runtime.waiters import Waiters
 from penstock.runtime.writer import Writer
@@ -29,6 +32,7 @@ from penstock.store import open_store
 if TYPE_CHECKING:
     from penstock._core import Report
     from penstock.store.batch import Fenced
+    from penstock.store.rows import Notice
     from penstock.workers.tasks import TaskTable
 
 _log = logging.getLogger(__name__)
@@ -81,6 +85,7 @@ class Replica:
         make_pool: PoolMaker,
         find_graph: FindGraph | None = None,
         now: Callable[[], int] | None = None,
+        retain_ms: int | None = None,
     ) -> None:
         """Open the store, register, and make the core. `start` sets it going.
 
@@ -98,10 +103,13 @@ class Replica:
         except BaseException:
             self.store.close()
             raise
+        self._name_of = partial(correlation_id, shard)
         self.waiters = Waiters(self.store, self.core.owned_of)
         self.writer = Writer(self.store, self.core, self._on_committed, self._on_fenced, self._on_foreign)
         self._inbox = Inbox(self.store, self.core)
-        self._claims = Claims(self.store, self.core, self.writer, self._inbox, self._admit, self._on_fenced)
+        self._claims = Claims(
+            self.store, self.core, self.writer, self._inbox, self._admit, self._on_fenced, self._name_of
+        )
         self.loop = Loop(self.core, self.store.now, make_pool, self.writer.wake)
         self.poller = Poller(
             self.store,
@@ -113,6 +121,8 @@ class Replica:
             Histories(self.store, self.core),
         )
         self._finder = None if find_graph is None else GraphFinder(self, find_graph)
+        self.retention = Retention(self.store, self.writer, retain_ms)
+        self._notices: Notices | None = None
         self._peers = self._make_peer_services(lease_ms) if self.store.is_shared else ()
         # Set by any thread that learns of it, cleared by the poller's.
         self._is_fenced = False
@@ -133,6 +143,16 @@ class Replica:
         Raises:
             Invalid: The graph does not compile, or needs a task that the workers do not have; nothing is stored.
         """
+        graph_id = self.learn(workflow, definition, is_lasting=is_lasting)
+        self.store.publish(graph_id, workflow, definition.decode())
+        return graph_id
+
+    def learn(self, workflow: str, definition: bytes, *, is_lasting: bool) -> bytes:
+        """Make a workflow known to the core alone; its graph's id.
+
+        Raises:
+            Invalid: As `publish`.
+        """
         graph_id = self.core.add_graph(definition)
         missing = self.core.missing_tasks(graph_id)
         if missing:
@@ -142,7 +162,6 @@ class Replica:
             )
         if is_lasting:
             self.core.publish(workflow, graph_id)
-        self.store.publish(graph_id, workflow, definition.decode())
         return graph_id
 
     def start_workers(self) -> TaskTable:
@@ -157,13 +176,17 @@ class Replica:
             self.core.set_default_kind(table.default)
         return table
 
+    def subscribe(self, deliver: Callable[[Notice], None]) -> None:
+        """Have the stops of flows told that ask for it. Before `start`."""
+        self._notices = Notices(self.store, self.writer, deliver)
+
     def start(self) -> None:
         """Begin to write and to claim."""
         self.writer.start()
         self.poller.start()
         if self._finder is not None:
             self._finder.start()
-        for service in self._peers:
+        for service in self._services:
             service.start()
         self.loop.kick()
 
@@ -175,6 +198,8 @@ class Replica:
         if self._finder is not None:
             # A host that still looks for a graph is not waited for: whoever takes the flow asks again.
             self._finder.stop(timeout)
+        if self._notices is not None and not self._notices.stop(timeout):
+            _log.warning("A function that was told of a stop has not returned; it is told again.")
         self.writer.stop()
         for service in self._peers:
             service.stop()
@@ -184,17 +209,25 @@ class Replica:
             self.store.close()
             self.waiters.close()
 
+    @property
+    def _services(self) -> tuple[Service, ...]:
+        return self._peers if self._notices is None else (*self._peers, self._notices)
+
     def _on_committed(self, report: Report) -> None:
         """Tell everybody whom a commit concerns. The writer's thread."""
         self.waiters.on_report(report)
         for flow_id, message in report.broken:
-            _log.error("Flow %s disagrees with its journal: %s", flow_id.hex()[:8], message)
+            _log.error(
+                "Flow %s disagrees with its journal: %s", self._name_of(flow_id), without_keys(message)
+            )
         if report.reload:
             self._claims.reload(report.reload)
         if self._finder is not None:
             self._finder.wake()
         if report.mail or report.reload or self.waiters.wants_verdicts:
             self.poller.poke()
+        if report.notices and self._notices is not None:
+            self._notices.wake()
         self.loop.kick()
 
     def _on_leap(self) -> None:
@@ -218,7 +251,7 @@ class Replica:
     def _on_foreign(self, flow_ids: Sequence[bytes]) -> None:
         """Forget flows that others own by now. The writer's thread."""
         for flow_id in flow_ids:
-            _log.warning("Flow …%s is not owned here any more and is dropped.", flow_id.hex()[-8:])
+            _log.warning("Flow %s is not owned here any more and is dropped.", self._name_of(flow_id))
             self._load_again(self.core.drop_flow(flow_id))
 
     def _rejoin(self) -> None:
@@ -249,7 +282,12 @@ class Replica:
 
     def _make_peer_services(self, lease_ms: int) -> tuple[Service, ...]:
         housekeeping = Housekeeping(
-            self.store, self.core, lease_ms, self._load_again, on_released=self.poller.poke
+            self.store,
+            self.core,
+            lease_ms,
+            self._load_again,
+            on_released=self.poller.poke,
+            name_of=self._name_of,
         )
         return Heartbeat(self.store, lease_ms, self._on_fenced), housekeeping
 
@@ -278,3 +316,4 @@ class Replica:
         if now >= self._next_clean:
             self._next_clean = now + _CLEAN_EVERY_MS
             self.writer.run(self.store.clean)
+        self.retention.tick(now)

@@ -63,6 +63,11 @@ class Service(ABC):
             self._thread = None
             return True
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether `stop` was called: what is begun is finished, and nothing new begun."""
+        return self._stop_asked.is_set()
+
     def _run(self) -> None:
         rest = 0.0
         while not self._stop_asked.is_set():

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 from penstock.errors import EngineUnavailable
+from penstock.runtime.correlation import without_keys
 from penstock.runtime.service import Service
 from penstock.store import LostCommits, Outage, RefusedRow, Store
 from penstock.store.batch import Batch, Fenced
@@ -157,7 +158,7 @@ class Writer(Service):
         if halves is not None:
             self._batches.extendleft(reversed(halves))
             return
-        _log.error("A row is refused: %s", refusal)
+        _log.error("A row is refused: %s", without_keys(refusal))
         report = self._core.refuse(batch, str(refusal))
         if report is not None:
             self._on_committed(report)

@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from penstock.errors import Conflict
 from penstock.store.batch import FLOW_COLUMNS, JOURNAL_COLUMNS, LIVE_COLUMNS, Row
+from penstock.store.failures import KeyTaken
 from penstock.store.rows import Created, NewFlow
 from penstock.store.tables import flows, journal, live
 
@@ -52,7 +53,7 @@ def _create(conn: Connection, new: NewFlow, insert: Insert) -> Created:
         is_hopeless = new.idempotency_key is None or _is_taken(conn, new, values)
         if is_hopeless and not new.is_next_turn:
             break
-    raise _conflict(new, values)
+    raise _conflict(conn, new, values)
 
 
 def _find_same(conn: Connection, new: NewFlow) -> Created | None:
@@ -67,7 +68,7 @@ def _find_same(conn: Connection, new: NewFlow) -> Created | None:
         return None
     if row[1] != new.idempotency_hash:
         raise Conflict(
-            f"Idempotency key {new.idempotency_key!r} was used for a flow with another workflow, input or options; "
+            f"Idempotency key {new.idempotency_key!r} was used for a flow with another workflow or input; "
             "use a key of its own for each thing asked."
         )
     return Created(bytes(row[0]), is_new=False)
@@ -79,7 +80,7 @@ def _insert_all(conn: Connection, new: Sequence[NewFlow]) -> list[Created]:
     try:
         conn.execute(sa.insert(flows), values)
     except IntegrityError as error:
-        raise _conflict(new[0], values[0]) from error
+        raise Conflict("A flow with this id exists already.") from error
     conn.execute(sa.insert(live), [_named(LIVE_COLUMNS, flow.live) for flow in new])
     events = [_named(JOURNAL_COLUMNS, event) for flow in new for event in flow.journal]
     if events:
@@ -121,11 +122,14 @@ def _next_turn(conn: Connection, thread_id: object) -> int:
     return int(conn.execute(statement).scalar() or 0) + 1
 
 
-def _conflict(new: NewFlow, values: dict[str, Any]) -> Conflict:
+def _conflict(conn: Connection, new: NewFlow, values: dict[str, Any]) -> Conflict:
     if new.business_key is not None:
-        return Conflict(
-            f"An unfinished flow of workflow {values['workflow']!r} has the business key {new.business_key!r}."
+        statement = sa.select(flows.c.flow_id).where(
+            flows.c.workflow == values["workflow"], flows.c.business_open == new.business_key
         )
+        row = conn.execute(statement).first()
+        if row is not None:
+            return KeyTaken(values["workflow"], new.business_key, bytes(row[0]))
     if values["thread_id"] is not None:
         return Conflict(f"Turn {values['turn']} of the thread is taken: somebody else continued it first.")
     return Conflict("A flow with this id or key exists already.")

@@ -1,6 +1,6 @@
 """How a database says no. Both carry the driver's exception as their cause."""
 
-from penstock.errors import EngineUnavailable, Invalid
+from penstock.errors import Conflict, EngineUnavailable, Invalid
 
 
 class Outage(EngineUnavailable):
@@ -17,3 +17,19 @@ class LostCommits(EngineUnavailable):
     Every commit raises it until `register` is called again: what this process remembers of its flows is not what the
     journal says, and an event appended to it would leave a gap.
     """
+
+
+class KeyTaken(Conflict):
+    """A flow that has not finished has the business key.
+
+    Attributes:
+        flow_id: That flow.
+    """
+
+    def __init__(self, workflow: str, business_key: str, flow_id: bytes) -> None:
+        super().__init__(
+            f"An unfinished flow of workflow {workflow!r} has the business key {business_key!r}."
+        )
+        self.workflow = workflow
+        self.business_key = business_key
+        self.flow_id = flow_id

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from penstock.store.identity import ProcessIdentity, this_process
-from penstock.store.rows import ReplicaRow
+from penstock.store.rows import ReplicaRow, ShardRow
 from penstock.store.tables import leases, live, replicas
 
 
@@ -82,6 +82,20 @@ def read_owned(conn: Connection, replica_id: int) -> dict[bytes, int]:
     """Read the flows of one replica with the number of the claim; served by `live_owner`."""
     rows = conn.execute(sa.select(live.c.flow_id, live.c.claims).where(live.c.owner == replica_id))
     return {bytes(flow_id): claims for flow_id, claims in rows}
+
+
+def read_shard(conn: Connection) -> ShardRow:
+    """Count the flows that have not ended, those of them that wait for an engine, and the engines."""
+    ready = live.c.owner.is_(None) & live.c.ready_at.is_not(None)
+    counted = conn.execute(
+        sa.select(
+            sa.func.count(), sa.func.coalesce(sa.func.sum(sa.case((ready, 1), else_=0)), 0)
+        ).select_from(live)
+    ).one()
+    engines = conn.execute(
+        sa.select(sa.func.count()).select_from(replicas).where(replicas.c.dead_at.is_(None))
+    ).scalar_one()
+    return ShardRow(live=int(counted[0]), ready=int(counted[1]), replicas=int(engines))
 
 
 def read_replicas(conn: Connection) -> list[ReplicaRow]:

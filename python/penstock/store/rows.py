@@ -159,6 +159,20 @@ class JournalRow(NamedTuple):
     body: str
 
 
+class PastRow(NamedTuple):
+    """A flow with everything that happened to it."""
+
+    flow_id: bytes
+    root_id: bytes
+    workflow: str
+    thread_id: bytes | None
+    graph_id: bytes
+    status: str
+    input: str
+    created_at: int
+    journal: list[JournalRow]
+
+
 class InterruptRow(NamedTuple):
     """One open question."""
 
@@ -181,9 +195,11 @@ class FlowFilter:
     Attributes:
         node: A node at which the flow stands; as fresh as `position`, which is written at a release, a stop, and
             at most once a second otherwise.
-        search: Text that occurs in the workflow's name, the business key, the tags or the error.
-        older_than: Created before this instant.
-        newer_than: Created at this instant or later.
+        search: Text that occurs in the workflow's name, the business key, the tags, the error or the reason of a
+            cancel, whatever the case of its letters.
+        search_id: The flow whose key `search` is.
+        older_than: Last written before this instant.
+        newer_than: Last written at this instant or later.
         children: Flows below a root too.
     """
 
@@ -196,6 +212,7 @@ class FlowFilter:
     tags: Mapping[str, str] = field(default_factory=dict)
     error_code: str | None = None
     search: str | None = None
+    search_id: bytes | None = None
     older_than: int | None = None
     newer_than: int | None = None
     children: bool = False
@@ -222,10 +239,38 @@ class Answer(NamedTuple):
 
 
 class PageOfFlows(NamedTuple):
-    """Newest first; `cursor` is None on the last page."""
+    """Newest first, without outputs; `cursor` is None on the last page."""
 
     items: list[OutcomeRow]
     cursor: bytes | None
+    is_scan: bool = False
+    """Whether rows were looked at one by one, because no index answers all that was asked."""
+
+
+class Notice(NamedTuple):
+    """Something to tell whoever subscribed."""
+
+    seq: int
+    flow_id: bytes
+    ord: int
+    body: str
+    attempts: int
+    """How often its delivery was begun, with this time."""
+
+
+class Purged(NamedTuple):
+    """How many roots went with everything below them, and where the next chunk begins; None when there is none."""
+
+    roots: int
+    after: bytes | None
+
+
+class ShardRow(NamedTuple):
+    """How much a shard holds."""
+
+    live: int
+    ready: int
+    replicas: int
 
 
 class PageOfInterrupts(NamedTuple):

@@ -8,10 +8,25 @@ from typing import Any
 from sqlalchemy import Table
 from sqlalchemy.engine import Connection
 
-from penstock.store import creation, flows, graphs, inbox, interrupts, journal, replicas, revival
+from penstock.errors import Invalid
+from penstock.store import (
+    creation,
+    flows,
+    graphs,
+    host_transaction,
+    inbox,
+    interrupts,
+    journal,
+    lists,
+    outbox,
+    pasts,
+    removal,
+    replicas,
+    revival,
+)
 from penstock.store.batch import Fenced
 from penstock.store.clock import Clock, wall_clock_ms
-from penstock.store.flows import JsonQueries
+from penstock.store.lists import JsonQueries
 from penstock.store.migrations import check_schema
 from penstock.store.rows import (
     Answer,
@@ -20,11 +35,15 @@ from penstock.store.rows import (
     InterruptFilter,
     JournalRow,
     NewFlow,
+    Notice,
     OutcomeRow,
     PageOfFlows,
     PageOfInterrupts,
+    PastRow,
+    Purged,
     ReplicaRow,
     Sent,
+    ShardRow,
     Verdict,
 )
 
@@ -35,6 +54,7 @@ class SqlStore(ABC):
     """Everything of `Store` but what a dialect says in its own words."""
 
     _json: JsonQueries
+    _dialect: str
 
     def __init__(
         self, now: Callable[[], int] | None = None, lease_now: Callable[[], int] | None = None
@@ -56,6 +76,14 @@ class SqlStore(ABC):
     @abstractmethod
     def _insert_new(table: Table) -> Any:
         """An INSERT into *table* that leaves out rows of which a key is taken."""
+
+    @abstractmethod
+    def identity(self) -> object:
+        """What no two databases share."""
+
+    @abstractmethod
+    def _identity_of(self, conn: Connection) -> object:
+        """The same of a connection that is not of this store, but of its dialect."""
 
     @property
     def replica_id(self) -> int:
@@ -84,6 +112,21 @@ class SqlStore(ABC):
                 return Fenced(self._replica_id)
             return creation.create_flows(conn, flows, self._insert_new)
 
+    def create_on(
+        self,
+        conn: Connection,
+        identity: object,
+        flows: Sequence[NewFlow],
+        graph: tuple[bytes, str, str] | None = None,
+    ) -> list[Created]:
+        """Insert flows inside a transaction of the caller's own."""
+        host_transaction.check_transaction(conn, self._dialect)
+        if self._identity_of(conn) != identity:
+            raise Invalid(
+                "connection is to another database than the flows are in: pass a connection to the engine's database"
+            )
+        return host_transaction.create_on(conn, flows, graph, self.now(), self._insert_new)
+
     def revive(self, messages: Sequence[tuple[bytes, str, str]]) -> list[Sent] | None:
         """Post messages, all or none, also to flows that have ended."""
         with self._writing() as conn:
@@ -103,6 +146,46 @@ class SqlStore(ABC):
         """Delete inbox rows answered long ago."""
         with self._writing() as conn:
             return inbox.delete_answered(conn, self.now(), limit)
+
+    def purge(self, which: FlowFilter, limit: int, after: bytes | None = None) -> Purged:
+        """Remove finished roots with all below them, oldest first."""
+        with self._writing() as conn:
+            return removal.purge(conn, which, self._json, limit, after)
+
+    def delete(self, flow_id: bytes) -> bool | None:
+        """Remove one root that has ended, with all below it."""
+        with self._writing() as conn:
+            return removal.delete(conn, flow_id, self.now())
+
+    def sweep(self, retain_ms: int | None, limit: int) -> int:
+        """Remove roots whose time has come."""
+        with self._writing() as conn:
+            return removal.sweep(conn, self.now(), retain_ms, limit)
+
+    def take_notices(self, topic: str, held: Collection[int], limit: int) -> list[Notice]:
+        """Take what is due to be told."""
+        with self._writing() as conn:
+            return outbox.take(conn, topic, self._replica_id, held, self.now(), limit)
+
+    def next_notice(self, topic: str) -> int | None:
+        """Read when something is due to be told."""
+        with self._reading() as conn:
+            return outbox.next_due(conn, topic)
+
+    def notice_delivered(self, seq: int) -> None:
+        """Remove what was told."""
+        with self._writing() as conn:
+            outbox.delivered(conn, seq)
+
+    def put_notice_off(self, seq: int, due_at: int) -> None:
+        """Have it told again later."""
+        with self._writing() as conn:
+            outbox.put_off(conn, seq, due_at)
+
+    def shard(self) -> ShardRow:
+        """Count what is not finished."""
+        with self._reading() as conn:
+            return replicas.read_shard(conn)
 
     def has_living_replica(self) -> bool:
         """Tell whether anybody's lease holds."""
@@ -152,10 +235,20 @@ class SqlStore(ABC):
         with self._reading() as conn:
             return journal.read_journal(conn, flow_id, after)
 
+    def pasts(self, flow_ids: Sequence[bytes]) -> list[PastRow]:
+        """Read flows with their whole journals, in one snapshot."""
+        with self._reading() as conn:
+            return pasts.read_pasts(conn, flow_ids)
+
+    def mark(self, root_id: bytes) -> tuple[int, ...]:
+        """Read numbers of which one changes with whatever happens in a tree."""
+        with self._reading() as conn:
+            return pasts.read_mark(conn, root_id)
+
     def list_flows(self, which: FlowFilter, limit: int = 100, cursor: bytes | None = None) -> PageOfFlows:
         """Read a page of flows, newest first."""
         with self._reading() as conn:
-            return flows.list_flows(conn, which, self._json, min(limit, PAGE_LIMIT), cursor)
+            return lists.list_flows(conn, which, self._json, min(limit, PAGE_LIMIT), cursor)
 
     def list_interrupts(
         self, which: InterruptFilter, limit: int = 100, cursor: bytes | None = None

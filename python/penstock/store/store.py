@@ -11,7 +11,7 @@ refuses raises `RefusedRow`, and nothing of the transaction was written.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
 
 from penstock.errors import Invalid
@@ -28,11 +28,15 @@ from penstock.store.rows import (
     Look,
     Mail,
     NewFlow,
+    Notice,
     OutcomeRow,
     PageOfFlows,
     PageOfInterrupts,
+    PastRow,
+    Purged,
     ReplicaRow,
     Sent,
+    ShardRow,
     Verdict,
 )
 
@@ -148,6 +152,25 @@ class Store(Protocol):
                 unfinished flow has the business key.
         """
 
+    def identity(self) -> object:
+        """What no two databases share, for `create_on`. Any thread."""
+
+    def create_on(
+        self,
+        conn: Connection,
+        identity: object,
+        flows: Sequence[NewFlow],
+        graph: tuple[bytes, str, str] | None = None,
+    ) -> list[Created]:
+        """Insert flows inside a transaction of the caller's own, on the caller's thread; asks no other connection.
+
+        *identity* is this database's, read just before. With *graph*, (id, workflow, definition), that is stored too. Unowned flows are claimed after the commit.
+
+        Raises:
+            Invalid: The connection leads to another database, or commits each statement by itself.
+            Conflict: As `create`.
+        """
+
     def send(self, flow_id: bytes, kind: str, body: str, sender: str | None = None) -> Sent | Ended | None:
         """Put a message into a flow's inbox; None when there is no such flow."""
 
@@ -167,7 +190,43 @@ class Store(Protocol):
     def clean(self, limit: int = 1_000) -> int:
         """Delete up to *limit* inbox rows answered more than ten minutes ago and return how many."""
 
+    def purge(self, which: FlowFilter, limit: int, after: bytes | None = None) -> Purged:
+        """Remove up to *limit* finished roots with all below them, oldest first, past the id *after*.
+
+        What is still alive somewhere below, and what somebody else is about to change, stays.
+        """
+
+    def delete(self, flow_id: bytes) -> bool | None:
+        """Remove one root that has ended, at once or when what is below it has ended too.
+
+        None: there is no such flow. False: it has not ended.
+        """
+
+    def sweep(self, retain_ms: int | None, limit: int) -> int:
+        """Remove up to *limit* roots whose time has come, and return how many; call again until it is less.
+
+        With *retain_ms* these are also the roots that finished longer ago than that.
+        """
+
+    def take_notices(self, topic: str, held: Collection[int], limit: int) -> list[Notice]:
+        """Take up to *limit* due rows of the outbox, but those in *held*, which are being delivered.
+
+        A row is this replica's until it is delivered or put off, or until this replica is dead.
+        """
+
+    def notice_delivered(self, seq: int) -> None:
+        """Remove a row of the outbox."""
+
+    def put_notice_off(self, seq: int, due_at: int) -> None:
+        """Have a row of the outbox delivered again, at an instant, by anybody."""
+
     # --- reads ---
+
+    def next_notice(self, topic: str) -> int | None:
+        """Read from when on something of the outbox is due; None when there is nothing."""
+
+    def shard(self) -> ShardRow:
+        """Count the flows that have not finished; reads all of their rows."""
 
     def has_living_replica(self) -> bool:
         """Tell whether an engine may be alive; False only when there is none for certain, or none's lease holds."""
@@ -210,6 +269,12 @@ class Store(Protocol):
 
     def journal(self, flow_id: bytes, after: int = 0) -> list[JournalRow]:
         """Read the events of a flow past ord *after*, in order."""
+
+    def pasts(self, flow_ids: Sequence[bytes]) -> list[PastRow]:
+        """Read flows with their whole journals, in one snapshot and no order; what does not exist is left out."""
+
+    def mark(self, root_id: bytes) -> tuple[int, ...]:
+        """Read numbers of which one changes with whatever happens in a tree: its flows, events, messages."""
 
     def list_flows(self, which: FlowFilter, limit: int = 100, cursor: bytes | None = None) -> PageOfFlows:
         """Read a page of at most 1 000 flows, newest first."""

@@ -22,11 +22,18 @@ def _table(name: str, *columns: Any, **options: Any) -> Table:
 
 
 def _index(
-    name: str, *columns: Column[Any], where: ColumnElement[bool] | None = None, unique: bool = False
+    name: str,
+    *columns: Column[Any],
+    where: ColumnElement[bool] | None = None,
+    where_mssql: ColumnElement[bool] | None = None,
+    unique: bool = False,
 ) -> None:
+    """Add an index; *where_mssql* where SQL Server cannot compare two columns in a filter."""
     filters: dict[str, Any] = (
         {} if where is None else dict.fromkeys(("sqlite_where", "postgresql_where", "mssql_where"), where)
     )
+    if where_mssql is not None:
+        filters["mssql_where"] = where_mssql
     Index(f"{PREFIX}{name}", *columns, unique=unique, **filters)
 
 
@@ -76,10 +83,27 @@ flows = _table(
 hold on MySQL too, which has no filtered index.
 """
 
-# list(status=…), least recently touched first when something is purged
-_index("flows_status", flows.c.status, flows.c.updated_at)
-# list(workflow=…)
-_index("flows_workflow", flows.c.workflow, flows.c.created_at)
+_listed = flows.c.parent_id.is_(None) & flows.c.delete_at.is_(None)
+# list(status=…), and everything that is listed: one range a status, each in the order of the list
+_index("flows_listed", flows.c.status, flows.c.flow_id, where=_listed)
+# list(workflow=…), with and without status=
+_index("flows_by_workflow", flows.c.workflow, flows.c.status, flows.c.flow_id, where=_listed)
+# list(fairness_key=…); flows without a key cost nothing
+_index(
+    "flows_by_fairness",
+    flows.c.fairness_key,
+    flows.c.status,
+    flows.c.flow_id,
+    where=_listed & (flows.c.fairness_key != sa.literal_column("''")),
+)
+# list(newer_than=…): flows that were created before, and written since. What ends within a minute is never in it.
+_index(
+    "flows_lasting",
+    flows.c.updated_at,
+    flows.c.flow_id,
+    where=_listed & (flows.c.updated_at >= flows.c.created_at + sa.literal_column("60000")),
+    where_mssql=_listed,
+)
 # the flows below a root: a root finds itself by its primary key
 _index("flows_root", flows.c.root_id, where=flows.c.parent_id.is_not(None))
 # retention
@@ -210,9 +234,20 @@ outbox = _table(
     Column("flow_id", Id(), nullable=False),
     Column("ord", BigInteger, nullable=False),
     Column("body", LongText, nullable=False),
+    Column("holder", BigInteger),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("due_at", Instant, nullable=False, server_default="0"),
     sqlite_autoincrement=True,
 )
-"""What somebody subscribed to, delivered at least once."""
+"""What somebody subscribed to, delivered at least once: the row goes when it has been delivered.
+
+`holder` is the replica that delivers it now; another one may take it when that one is dead.
+"""
+
+# what is due to be delivered
+_index("outbox_due", outbox.c.topic, outbox.c.due_at)
+# what goes with a flow that is deleted
+_index("outbox_flow", outbox.c.flow_id)
 
 graphs = _table(
     "graphs",

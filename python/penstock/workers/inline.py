@@ -123,6 +123,10 @@ class InlinePool:
             self.kill(self._number, "it did not finish in time")
 
     @property
+    def zygote_pid(self) -> None:
+        """None: nothing is forked."""
+
+    @property
     def pids(self) -> dict[int, int]:
         """Empty: the worker has no process of its own."""
         return {}

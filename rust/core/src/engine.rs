@@ -17,6 +17,7 @@ mod needs;
 mod notify;
 mod pace;
 mod park;
+mod places;
 mod refuse;
 mod rejoin;
 mod release;
@@ -176,6 +177,10 @@ pub(crate) struct Live {
     pub told: Status,
     /// What its parent was told last: whether a question is open in its tree.
     pub told_parent: bool,
+    /// Stands for the nodes that its row names; 0 when that is unknown.
+    pub place: u64,
+    /// It waits among those whose place is to be written.
+    pub is_place_due: bool,
     pub journal_bytes: usize,
     pub snapshot_len: usize,
     pub is_releasing: bool,
@@ -194,9 +199,18 @@ pub(crate) struct Live {
     pub is_revived: bool,
     /// Set while a message waits for the whole journal.
     pub history: Option<Box<rewind::History>>,
+    /// Steps that were sent back, with the event that says so: what an older event allows them they may not any more.
+    pub sent_back: FxHashMap<u64, u64>,
 }
 
 impl Live {
+    /// Whether the step was sent back by an event that is not committed yet.
+    fn is_ahead(&mut self, step: u64) -> bool {
+        let committed = self.committed;
+        self.sent_back.retain(|_, ord| *ord > committed);
+        self.sent_back.contains_key(&step)
+    }
+
     fn has_unread_mail(&self) -> bool {
         self.seen == UNREAD || self.history.is_some()
     }
@@ -264,6 +278,7 @@ pub struct Engine {
     unstored: FxHashSet<FlowId>,
     scheduler: Scheduler,
     timers: Timers<Timer>,
+    places: places::Places,
     released: Lru<FlowId, Released>,
     /// Released flows of which `remembers` has said that their journal need not be read.
     promised: FxHashMap<FlowId, Released>,
@@ -311,6 +326,7 @@ impl Engine {
             unstored: FxHashSet::default(),
             scheduler: Scheduler::new(slots(&options)),
             timers: Timers::new(),
+            places: places::Places::default(),
             released,
             promised: FxHashMap::default(),
             running: FxHashMap::default(),
@@ -344,7 +360,7 @@ impl Engine {
         let steps = self.scheduler.ready_len() + self.scheduler.running_len() + self.running.len();
         let flows = self.flows.len() + self.index.len() + self.reloads.len() + self.promised.len();
         let waits = self.watched.len() + self.creating.len();
-        rows + steps + flows + self.timers.len() + waits + self.unstored.len()
+        rows + steps + flows + self.histories.len() + self.timers.len() + waits + self.unstored.len()
     }
 
     /// The flows it owns, without those of which the database may know nothing yet.
@@ -355,6 +371,12 @@ impl Engine {
     /// Which of these flows it owns.
     pub fn owned_of(&self, flows: &[FlowId]) -> Vec<FlowId> {
         flows.iter().filter(|flow| self.index.contains_key(*flow)).copied().collect()
+    }
+
+    /// The flow's steps that are in workers now, none when it is not owned.
+    pub fn running_steps(&self, flow: &FlowId) -> Vec<u64> {
+        let live = self.index.get(flow).and_then(|serial| self.flows.get(serial));
+        live.map(|live| live.running.keys().copied().collect()).unwrap_or_default()
     }
 
     /// The id under which it writes.

@@ -229,6 +229,70 @@ fn a_malformed_interrupt_id_answers_nothing() {
     assert!(matches!(verdicts[0], Op::Verdict { verdict, .. } if verdict.contains("conflict")));
 }
 
+#[test]
+fn an_older_word_of_a_child_that_comes_later_counts_for_nothing() {
+    let mut bench = Bench::new(1, &[("leaf", LEAF)]);
+    let parent = bench.create("leaf", 1);
+    bench.commit();
+    bench.finish("ask", Outcome::Parked, r#"{"calls":[{"kind":"subgraph","target":"leaf","input":{}}]}"#);
+    bench.commit();
+    let child = bench.engine.owned().into_iter().find(|flow| *flow != parent).unwrap();
+    let mut said = Vec::new();
+    for (seq, ord, is_asking) in [(1, 7, false), (2, 5, true), (3, 9, true)] {
+        let body = format!(
+            r#"{{"what":"child_state","step":1,"child":"{}","ord":{ord},"asking":{is_asking}}}"#,
+            penstock_core::ids::hex(&child)
+        );
+        bench.engine.deliver(&parent, seq, vec![Mail { seq, kind: "child_state".into(), body }], NOW);
+        let batches = bench.commit();
+        let items = batches.iter().flat_map(|batch| &batch.items);
+        said.extend(items.filter_map(|item| match &item.op {
+            Op::Status { status, .. } => Some((seq, *status)),
+            _ => None,
+        }));
+    }
+    assert_eq!(said, [(3, "interrupted")]);
+}
+
+#[test]
+fn a_kept_signal_answers_the_next_wait_in_the_commit_of_its_park() {
+    let mut bench = Bench::new(1, &[("leaf", LEAF)]);
+    let flow = bench.create("leaf", 1);
+    bench.commit();
+    for seq in 1..=2 {
+        let body = format!(r#"{{"name":"go","payload":{seq}}}"#);
+        bench.engine.deliver(&flow, seq, vec![Mail { seq, kind: "signal".into(), body }], NOW);
+    }
+    bench.commit();
+    let wait = r#"{"calls":[{"kind":"signal","target":"go","at":0}]}"#;
+    bench.finish("ask", Outcome::Parked, wait);
+    let batch = bench.engine.take_batch().unwrap();
+    assert_eq!(names(std::slice::from_ref(&batch)), ["parked", "resolved"]);
+    bench.engine.committed(batch, &[], NOW);
+    bench.hand_out();
+    let (_, step) = &bench.running[0];
+    assert_eq!(step.calls, r#"[{"kind":"signal","target":"go","at":0,"answer":1}]"#);
+}
+
+#[test]
+fn a_child_whose_graph_is_looked_for_is_created_when_it_is_found() {
+    let mut bench = Bench::new(1, &[("leaf", LEAF), ("pair", PAIR)]);
+    bench.engine.ask_for_graphs();
+    bench.create("leaf", 1);
+    bench.commit();
+    let calls = r#"{"calls":[{"kind":"subgraph","target":"shelf","input":{}}]}"#;
+    bench.finish("ask", Outcome::Parked, calls);
+    assert_eq!(names(&bench.commit()), ["parked"]);
+    let wanted = bench.engine.take_wanted();
+    assert_eq!(wanted.len(), 1);
+    assert_eq!(wanted[0].workflow, "shelf");
+    let graph = bench.engine.workflow("pair").unwrap();
+    assert!(bench.engine.found_graph(&wanted[0], Ok(graph), NOW));
+    assert!(!bench.engine.found_graph(&wanted[0], Ok(graph), NOW), "it is created once");
+    assert_eq!(names(&bench.commit()), ["Create", "control"]);
+    assert_eq!(bench.engine.owned().len(), 2);
+}
+
 /// Events that a batch writes of steps.
 fn events(batches: &[Batch]) -> Vec<(String, &'static str, String)> {
     let items = batches.iter().flat_map(|batch| &batch.items);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use penstock_core::engine::input_state;
 use penstock_core::flow::event::Control;
 use penstock_core::flow::{
-    Call, CallError, CallKind, Context, Event, EventBody, Flow, Status, TaskError, TaskResult,
+    Call, CallError, CallKind, Context, Event, EventBody, Flow, TaskError, TaskResult,
 };
 use penstock_core::graph::Graph;
 use penstock_core::ids::FlowId;
@@ -21,8 +21,8 @@ use penstock_core::json::Value;
 use penstock_core::state::Changes;
 use support::blocks::{definition, input, make, Kinds};
 use support::rng::Rng;
-use support::tasks::{act, Act, Habits, Place};
-use support::{naive, seeds};
+use support::seeds;
+use support::tasks::{act, Act, Goto, Habits, Place};
 
 /// Events after which a case is given up as endless.
 const MAX_EVENTS: usize = 3_000;
@@ -34,6 +34,7 @@ struct Walk {
     flow: Flow,
     paths: HashMap<u64, String>,
     visits: HashMap<u64, u64>,
+    tries: HashMap<u64, u64>,
     counts: HashMap<(String, String), u64>,
     gotos: HashMap<String, Vec<String>>,
     now_ms: i64,
@@ -72,6 +73,7 @@ impl Walk {
             flow,
             paths: HashMap::new(),
             visits: HashMap::new(),
+            tries: HashMap::new(),
             counts: HashMap::new(),
             gotos: gotos(graph),
             now_ms: 1_000,
@@ -112,8 +114,7 @@ impl Walk {
             path: path[..at].to_owned(),
             node: path[at + 1..].to_owned(),
             visit: self.visits[&number],
-            attempt: step.attempt,
-            answered: step.calls.len(),
+            tries: self.tries.get(&number).copied().unwrap_or(0),
         };
         if let Some(error) = &step.broken {
             return TaskResult::Failed(error.clone());
@@ -121,18 +122,25 @@ impl Walk {
         let view = serde_json::from_str(&self.flow.view(step).to_json()).unwrap();
         let reducers = self.flow.graph().reducers();
         let read = |changes: &serde_json::Value| Changes::from_task(&changes.to_string(), reducers).unwrap();
-        match act(self.seed, self.habits, &place, &view) {
+        let answers: Vec<_> = step.calls.iter().map(answer).collect();
+        match act(self.seed, self.habits, &place, &view, &answers) {
             Act::Done { changes, goto, delay_ms } => {
-                let goto = goto.then(|| self.goto(&place)).flatten();
+                let goto = match goto {
+                    Goto::No => None,
+                    Goto::Yes => self.goto(&place),
+                    Goto::Astray => Some("nowhere".to_owned()),
+                };
                 TaskResult::Done { changes: read(&changes), goto, delay_ms }
             }
             Act::Failed { meta } => TaskResult::Failed(TaskError::from_meta(&meta.to_string()).unwrap()),
             Act::Parked { changes, calls } => {
-                let calls = Value::parse(&calls.to_string()).unwrap().elements().unwrap();
-                let calls = calls.iter().map(|call| Call::from_json(call).unwrap()).collect();
+                let read_call = |call: &serde_json::Value| {
+                    Call::from_json(&Value::parse(&call.to_string()).unwrap()).unwrap()
+                };
+                let calls = calls.iter().map(read_call).collect();
                 TaskResult::Parked { changes: read(&changes), calls }
             }
-            Act::Retry { changes } => TaskResult::Retry { changes: read(&changes), delay_ms: 3 },
+            Act::Retry { changes, delay_ms } => TaskResult::Retry { changes: read(&changes), delay_ms },
         }
     }
 
@@ -194,6 +202,7 @@ impl Walk {
             let attempt = self.flow.step(number).unwrap().attempt;
             return Event { ord, step: number, attempt, at: now_ms, body: EventBody::Started };
         }
+        *self.tries.entry(number).or_default() += 1;
         self.flow.settle(number, &result, &mut context).unwrap().event
     }
 
@@ -296,8 +305,18 @@ fn snapshot_of(flow: &Flow) -> Event {
 }
 
 fn habits(rng: &mut Rng) -> Habits {
-    let fail = *rng.pick(&[0, 5, 30]);
-    Habits { fail, park: *rng.pick(&[0, 20]), retry: *rng.pick(&[0, 20]), delay: *rng.pick(&[0, 20]) }
+    let [park, retry, delay] = [(); 3].map(|()| *rng.pick(&[0, 20]));
+    Habits { fail: *rng.pick(&[0, 5, 30]), park, retry, delay, err: 0, wild: false }
+}
+
+/// An answered call as a task sees it.
+fn answer(call: &Call) -> serde_json::Value {
+    match call.answer.as_ref().unwrap() {
+        Ok(value) => {
+            serde_json::json!({"answer": serde_json::from_str::<serde_json::Value>(value.raw()).unwrap()})
+        }
+        Err(error) => serde_json::json!({"error": error.code}),
+    }
 }
 
 #[test]
@@ -305,7 +324,7 @@ fn a_replayed_flow_is_the_flow_that_wrote_the_journal_after_every_event() {
     let mut events = 0;
     for seed in seeds(1_000, 200_000) {
         let mut rng = Rng::new(seed);
-        let graph = graph(&make(&mut rng, Kinds { routes: true, races: true }, 12), seed);
+        let graph = graph(&make(&mut rng, Kinds { routes: true, wild: true, races: true }, 12), seed);
         let mut walk = Walk::new(&graph, seed, habits(&mut rng), seed);
         let mut replayed = vec![("ord 1".to_owned(), fresh(&graph))];
         for at in 0..MAX_EVENTS {
@@ -339,7 +358,7 @@ fn a_replayed_flow_is_the_flow_that_wrote_the_journal_after_every_event() {
 
 #[test]
 fn a_gap_in_the_journal_is_refused() {
-    let tree = make(&mut Rng::new(3), Kinds { routes: false, races: false }, 5);
+    let tree = make(&mut Rng::new(3), Kinds { routes: false, wild: false, races: false }, 5);
     let graph = graph(&tree, 3);
     let mut walk = Walk::new(&graph, 3, Habits::default(), 3);
     let mut event = walk.next(false);
@@ -352,7 +371,7 @@ fn a_gap_in_the_journal_is_refused() {
 fn the_order_in_which_steps_finish_changes_nothing() {
     for seed in seeds(700, 100_000) {
         let mut rng = Rng::new(seed ^ 0xB0);
-        let graph = graph(&make(&mut rng, Kinds { routes: true, races: false }, 12), seed);
+        let graph = graph(&make(&mut rng, Kinds { routes: true, wild: true, races: false }, 12), seed);
         let habits = habits(&mut rng);
         let ends: Vec<_> = (0..3)
             .map(|order| {
@@ -372,27 +391,4 @@ fn comparable(flow: &Flow) -> serde_json::Value {
         error.remove("step_key");
     }
     state
-}
-
-#[test]
-fn the_machine_agrees_with_the_naive_reading_of_the_rules() {
-    let (mut failed, mut completed) = (0, 0);
-    for seed in seeds(1_500, 200_000) {
-        let mut rng = Rng::new(seed ^ 0xC0);
-        let tree = make(&mut rng, Kinds { routes: false, races: false }, 14);
-        let habits = Habits { fail: *rng.pick(&[0, 0, 8]), ..Habits::default() };
-        let graph = graph(&tree, seed);
-        let mut walk = Walk::new(&graph, seed, habits, seed);
-        walk.run();
-        let (status, state) = naive::run(&tree, &input(), seed, habits);
-        let got: serde_json::Value = serde_json::from_str(&walk.flow.current_state().to_json()).unwrap();
-        assert_eq!(
-            (walk.flow.status().as_str(), &got),
-            (status, &state),
-            "seed {seed}: {}",
-            graph.definition()
-        );
-        *if walk.flow.status() == Status::Failed { &mut failed } else { &mut completed } += 1;
-    }
-    assert!(std::env::var_os("PENSTOCK_SEED").is_some() || (failed > 50 && completed > 50));
 }

@@ -84,7 +84,7 @@ impl Batch {
                 id(py, &flow.id), id(py, &flow.root), parent.map(|parent| id(py, &parent)), step, &flow.workflow,
                 PyBytes::new(py, &flow.graph), create.status, flow.priority, &flow.fairness_key, flow.fairness_weight,
                 flow.time_budget_ms, id(py, &flow.thread), flow.turn, &flow.tags, &flow.input, &flow.baggage,
-                &flow.trace_parent, &flow.notify, flow.delete_on_completion, None::<&str>, flow.created_at,
+                &flow.trace_parent, &flow.notify, flow.delete_on_completion, &create.position, flow.created_at,
                 None::<&[u8]>, None::<u64>,
             ]))
         })

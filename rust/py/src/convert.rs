@@ -4,7 +4,7 @@ use penstock_core::batch::NewFlow;
 use penstock_core::engine::LoadedFlow;
 use penstock_core::error::Result;
 use penstock_core::flow::event::Control;
-use penstock_core::flow::{Event, EventBody};
+use penstock_core::flow::{Event, EventBody, Status};
 use penstock_core::ids::FlowId;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -70,6 +70,7 @@ pub struct Claimed {
     claims: i64,
     crashes: i64,
     mail: i64,
+    is_finished: bool,
     journal: Vec<EventRow>,
 }
 
@@ -102,7 +103,9 @@ pub fn claimed_flow(row: &Bound<'_, PyTuple>, time_budget_ms: i64) -> PyResult<C
         first: Vec::new(),
     };
     let (claims, crashes, mail) = (field(row, 1)?, field(row, 2)?, field(row, 3)?);
-    Ok(Claimed { about, claims, crashes, mail, journal: field(row, 21)? })
+    let status = field::<String>(row, 9)?;
+    let is_finished = Status::parse(&status).is_some_and(Status::is_finished);
+    Ok(Claimed { about, claims, crashes, mail, is_finished, journal: field(row, 21)? })
 }
 
 impl Claimed {
@@ -119,8 +122,8 @@ impl Claimed {
         let journal_bytes =
             self.journal.iter().filter(|row| row.3 != "snapshot").map(|row| row.6.len()).sum();
         let events = self.journal.iter().map(event).collect::<Result<_>>()?;
-        let Self { about, claims, crashes, mail, .. } = self;
-        Ok(LoadedFlow { about, claims, crashes, mail, events, journal_bytes })
+        let Self { about, claims, crashes, mail, is_finished, .. } = self;
+        Ok(LoadedFlow { about, claims, crashes, mail, is_finished, events, journal_bytes })
     }
 }
 

@@ -360,6 +360,11 @@ impl Core {
         Ok(ids(py, &enter(py, || Ok(self.engine()?.owned_of(&asked)))?))
     }
 
+    fn running_steps(&self, py: Python<'_>, flow_id: &[u8]) -> PyResult<Vec<u64>> {
+        let id = id_of(flow_id)?;
+        enter(py, || Ok(self.engine()?.running_steps(&id)))
+    }
+
     fn rejoin<'py>(&self, py: Python<'py>, replica: i64) -> PyResult<Vec<Bound<'py, PyBytes>>> {
         Ok(ids(py, &enter(py, || Ok(self.engine()?.rejoin(replica)))?))
     }

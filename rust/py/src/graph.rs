@@ -20,7 +20,17 @@ fn compile_graph<'py>(py: Python<'py>, definition: &[u8]) -> PyResult<Compiled<'
 
 #[pyfunction]
 fn graph_mermaid(py: Python<'_>, definition: &[u8], direction: &str) -> PyResult<String> {
-    enter(py, || render::mermaid(&compile(definition)?, direction))
+    enter(py, || render::mermaid(text(definition)?, direction))
+}
+
+#[pyfunction]
+fn mermaid_head(py: Python<'_>, direction: &str) -> PyResult<String> {
+    enter(py, || render::head(direction))
+}
+
+#[pyfunction]
+fn mermaid_label(text: &str) -> String {
+    render::label(text)
 }
 
 #[pyfunction]
@@ -35,14 +45,19 @@ fn check_input(py: Python<'_>, definition: &[u8], states: Vec<String>) -> PyResu
 }
 
 fn compile(definition: &[u8]) -> Result<Graph> {
-    let text = std::str::from_utf8(definition)
-        .map_err(|reason| Error::invalid(format!("the graph definition is not UTF-8: {reason}")))?;
-    Graph::compile(text)
+    Graph::compile(text(definition)?)
+}
+
+fn text(definition: &[u8]) -> Result<&str> {
+    std::str::from_utf8(definition)
+        .map_err(|reason| Error::invalid(format!("the graph definition is not UTF-8: {reason}")))
 }
 
 /// Adds this file's names to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(check_input, module)?)?;
     module.add_function(wrap_pyfunction!(compile_graph, module)?)?;
-    module.add_function(wrap_pyfunction!(graph_mermaid, module)?)
+    module.add_function(wrap_pyfunction!(graph_mermaid, module)?)?;
+    module.add_function(wrap_pyfunction!(mermaid_head, module)?)?;
+    module.add_function(wrap_pyfunction!(mermaid_label, module)?)
 }

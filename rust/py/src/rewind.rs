@@ -78,7 +78,7 @@ type Failed<'py> = (u64, Vec<Bound<'py, PyBytes>>);
 
 /// The steps whose failure stands, with the children of each that had failed.
 #[pyfunction]
-fn failed_steps<'py>(py: Python<'py>, flow: Recorded) -> PyResult<Vec<Failed<'py>>> {
+fn failed_steps(py: Python<'_>, flow: Recorded) -> PyResult<Vec<Failed<'_>>> {
     let failed = enter(py, || {
         let (origin, events) = flow.read()?;
         rewind::failed_steps(&origin, &events)

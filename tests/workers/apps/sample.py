@@ -149,6 +149,15 @@ def read_rest(flow: Flow, how: str) -> dict[str, Any]:
     return {"found": flow.as_dict()["big"]}
 
 
+@app.task
+async def read_rest_async(flow: Flow, how: str) -> dict[str, Any]:
+    """The same on the worker's own loop."""
+    await asyncio.sleep(0)
+    if how == "thread":
+        return {"found": await asyncio.to_thread(lambda: flow["big"])}
+    return {"found": flow["big"] if how == "carrier" else flow.as_dict()["big"]}
+
+
 kept: list[Flow] = []
 
 

@@ -5,7 +5,7 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Batch, CreateRow, Item, NewFlow, Op};
+use super::{Batch, CreateRow, Item, Op};
 use crate::ids::FlowId;
 
 mod column;
@@ -125,7 +125,6 @@ fn creates(items: &[Item], touched: &Touched) -> Vec<Column> {
         .collect();
     let flows = || rows.iter().map(|(_, row, _)| &row.flow);
     let status = |row: &CreateRow| told.get(&row.flow.id).map_or(row.status, |told| told.0);
-    let position = |flow: &NewFlow| told.get(&flow.id).map(|told| told.1);
     vec![
         ints(rows.iter().map(|(item, ..)| Some(item.unit as i32))),
         ids(flows().map(|flow| Some(&flow.id))),
@@ -147,7 +146,10 @@ fn creates(items: &[Item], touched: &Touched) -> Vec<Column> {
         texts(flows().map(|flow| flow.trace_parent.as_deref())),
         texts(flows().map(|flow| flow.notify.as_deref())),
         bools(flows().map(|flow| flow.delete_on_completion)),
-        texts(flows().map(position)),
+        texts(
+            rows.iter()
+                .map(|(_, row, _)| Some(told.get(&row.flow.id).map_or(row.position.as_str(), |told| told.1))),
+        ),
         longs(flows().map(|flow| Some(flow.created_at))),
         ids(flows().map(|_| None)),
         longs(flows().map(|_| None)),

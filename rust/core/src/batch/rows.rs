@@ -14,6 +14,8 @@ pub struct CreateRow {
     pub claims: i64,
     /// `running` or `paused`.
     pub status: &'static str,
+    /// The node at which it begins, in a JSON list.
+    pub position: String,
     /// From when on it waits for an owner, if it does.
     pub ready_at: Option<i64>,
     /// When it becomes ready by itself.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::places::place_of;
+use super::settle::json_list;
 use super::{clock, Engine, GraphEntry, Live, Ran, Released, Serial, UNREAD};
 use crate::batch::{After, CreateRow, Group, JournalRow, NewFlow, Op};
 use crate::error::{Error, Result};
@@ -23,6 +25,8 @@ pub struct LoadedFlow {
     pub crashes: i64,
     /// Mail ever sent to it. When there is any, its inbox must be read before it can stop or be released.
     pub mail: i64,
+    /// Whether its row says that it has ended: it lives again to read its mail.
+    pub is_finished: bool,
     /// Its journal from its last snapshot on; empty when the released flow in memory is still good.
     pub events: Vec<Event>,
     /// Bytes of those.
@@ -89,6 +93,7 @@ impl Engine {
             owner,
             claims,
             status: flow.status().as_str(),
+            position: json_list(&flow.position()),
             ready_at: (!is_waiting).then_some(new.created_at),
             wake_at,
             flow: new.clone(),
@@ -100,7 +105,10 @@ impl Engine {
         group.after(id, After::Created);
         self.unstored.insert(id);
         if is_ours {
-            self.insert(new, entry, flow, claims);
+            let serial = self.insert(new, entry, flow, claims);
+            if let Some(live) = self.flows.get_mut(&serial) {
+                live.place = place_of(&live.flow);
+            }
             group.after(id, After::Offer { step: 1 });
         }
         Ok(())
@@ -130,6 +138,8 @@ impl Engine {
             running: FxHashMap::default(),
             offered: FxHashSet::default(),
             told,
+            place: 0,
+            is_place_due: false,
             told_parent,
             journal_bytes: 0,
             snapshot_len: 0,
@@ -140,8 +150,9 @@ impl Engine {
             is_calming: false,
             refusals: 0,
             blamed_mail: FxHashSet::default(),
-            is_revived: told.is_finished(),
+            is_revived: false,
             history: None,
+            sent_back: FxHashMap::default(),
         };
         self.flows.insert(serial, live);
         serial
@@ -213,12 +224,14 @@ impl Engine {
         };
         let serial = self.insert(loaded.about, entry, flow, loaded.claims);
         if let Some(live) = self.flows.get_mut(&serial) {
+            live.is_revived = loaded.is_finished;
             live.crashes = loaded.crashes;
             live.seen = if loaded.mail == 0 { 0 } else { UNREAD };
             live.handled = handled;
             live.journal_bytes = journal_bytes;
             live.snapshot_len = snapshot_len;
         }
+        self.moved(serial, now_ms);
         Ok(serial)
     }
 
@@ -239,8 +252,9 @@ impl Engine {
         live.is_stopping = false;
         live.is_releasing = false;
         live.is_calming = false;
-        live.is_revived = live.told.is_finished();
+        live.is_revived = loaded.is_finished;
         live.history = None;
+        live.sent_back.clear();
         // Messages whose verdicts were rolled back come again.
         live.seen = if loaded.mail == 0 { 0 } else { UNREAD };
         live.handled = 0;
@@ -271,6 +285,9 @@ impl Engine {
                 self.offer(serial, step, now_ms);
             }
         }
+        let mut group = Group::default();
+        self.deliver_missed(serial, &mut group, now_ms);
+        self.enqueue(group);
         self.settle_kept(serial, now_ms);
         self.consider_release(serial, now_ms);
     }

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashSet;
 
 use super::{Engine, Serial};
-use crate::batch::{After, Batch, Building, Op};
+use crate::batch::{After, Batch, Building, Group, Op};
 use crate::ids::FlowId;
 
 /// A flow that came to rest while somebody waited for it.
@@ -135,6 +135,11 @@ impl Engine {
                 self.unstored.remove(flow);
                 if self.creating.remove(flow) {
                     self.report.created.push(*flow);
+                }
+                if let Some(serial) = self.index.get(flow).copied() {
+                    let mut group = Group::default();
+                    self.deliver_missed(serial, &mut group, now_ms);
+                    self.enqueue(group);
                 }
                 return;
             }

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashSet;
 
 use super::budgets::Clocks;
-use super::{clock, Engine, Needs, Ran, Running, Serial, Timer, Worker, RELEASING_MS};
+use super::{clock, Engine, Ran, Running, Serial, Timer, Worker, RELEASING_MS};
 use crate::batch::{After, Group};
 use crate::error::{Error, Result};
 use crate::flow::event::{Event, EventBody};
@@ -60,6 +60,9 @@ impl Engine {
         else {
             return;
         };
+        if live.is_ahead(number) {
+            return;
+        }
         let Some(step) = live.flow.step(number).filter(|step| step.is_runnable()) else { return };
         if live.running.contains_key(&number) || live.offered.contains(&number) || live.flow.is_paused() {
             return;
@@ -179,6 +182,7 @@ impl Engine {
 
     /// Encodes a dispatched step for its worker.
     fn send(&mut self, dispatch: u64, now_ms: i64) {
+        let unsaid = self.unsaid_needs();
         let Some(running) = self.running.get_mut(&dispatch) else { return };
         running.is_sent = true;
         let (serial, number, to) = (running.flow, running.step, running.worker);
@@ -193,9 +197,8 @@ impl Engine {
         if !step.changes.is_empty() {
             step.changes.to_journal(&mut changes);
         }
-        let everything = Needs::Everything;
         let task = live.entry.tasks[step.node as usize];
-        let sent = self.needs.get(&task).unwrap_or(&everything).select(&live.flow.view(step));
+        let sent = self.needs.get(&task).unwrap_or(&unsaid).select(&live.flow.view(step));
         let written = worker.outbox.step(&StepOut {
             dispatch,
             graph_no: live.entry.number,

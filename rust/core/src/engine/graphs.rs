@@ -116,7 +116,7 @@ impl Engine {
         self.known_tasks.insert(name.to_owned(), kind);
     }
 
-    /// Says what the task is seen to need of the state; everything if never said.
+    /// Says what the task is seen to need of the state.
     pub fn set_needs(&mut self, name: &str, needs: Needs) {
         let task = self.intern(&Arc::from(name));
         self.needs.insert(task, needs);

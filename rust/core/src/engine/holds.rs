@@ -136,7 +136,7 @@ impl Engine {
 
     /// A step whose turn has come stands at a breakpoint.
     pub(super) fn break_here(&mut self, serial: Serial, step: u64, now_ms: i64) {
-        let id = new_id(now_ms, (self.random)());
+        let id = in_order(new_id(now_ms, (self.random)()), step);
         let mut group = Group::default();
         self.control(serial, step, Control::Break { id }, &mut group, now_ms);
         self.enqueue(group);
@@ -255,6 +255,15 @@ impl Engine {
         };
         group.push(live.about.id, live.claims, Op::OpenInterrupt(Box::new(row)));
     }
+}
+
+/// An id that stands after those of lower steps of the same millisecond: steps are let go in that order.
+fn in_order(mut id: FlowId, step: u64) -> FlowId {
+    let bits = step & 0x3_ffff;
+    id[6] = 0x70 | (bits >> 14) as u8;
+    id[7] = (bits >> 6) as u8;
+    id[8] = 0x80 | (bits & 0x3f) as u8;
+    id
 }
 
 fn gone() -> Error {

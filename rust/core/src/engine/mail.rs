@@ -115,6 +115,10 @@ impl Engine {
             "signal" => self.obey_signal(serial, &body, group, now_ms),
             "child_state" => self.obey_child_state(serial, &message.body, group, now_ms),
             "cancel" => {
+                if let Some(wanted) = body.text("if_status").filter(|wanted| *wanted != status.as_str()) {
+                    let (key, status) = (live.flow.key(), status.as_str());
+                    return Err(Error::conflict(format!("flow {key} is {status} and not {wanted} any more")));
+                }
                 let reason = body.reason();
                 self.cancel(serial, &reason, group, now_ms);
                 Ok(())

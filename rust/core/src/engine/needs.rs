@@ -149,6 +149,14 @@ fn write_field(name: &str, value: Option<&Value>, out: &mut String) {
 }
 
 impl Engine {
+    /// What a task needs of which nobody has said it: with every name a task, what it takes a look at.
+    pub(super) fn unsaid_needs(&self) -> Needs {
+        if self.default_kind.is_none() {
+            return Needs::Everything;
+        }
+        Needs::Fields { names: Vec::new(), takes_flow: true }
+    }
+
     /// Sends fields of a step's state to the worker that runs it, those of a JSON list of names or all; nothing when the
     /// dispatch is not current any more.
     ///

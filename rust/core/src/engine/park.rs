@@ -101,6 +101,7 @@ impl Engine {
     pub fn tick(&mut self, now_ms: i64) {
         self.pace.take(now_ms);
         self.fire_budgets();
+        self.tell_places(now_ms);
         for timer in self.timers.due(clock(now_ms)) {
             match timer {
                 Timer::Delay(serial, step) => self.offer(serial, step, now_ms),
@@ -114,8 +115,9 @@ impl Engine {
     /// The next instant at which something is due, by the shard's clock, and by the one of time budgets how long it is
     /// until the next of them may be over. Frames that were handed out may have brought either nearer.
     pub fn next_due(&self) -> (Option<i64>, Option<i64>) {
-        let due = [self.timers.next().map(u64::cast_signed), self.scheduler.next_wake()];
-        (due.into_iter().flatten().min(), self.next_budget())
+        let timer = self.timers.next().map(u64::cast_signed);
+        let due = timer.into_iter().chain(self.places.next()).chain(self.scheduler.next_wake()).min();
+        (due, self.next_budget())
     }
 
     fn due(&mut self, serial: Serial, step: u64, call: u32, now_ms: i64) {

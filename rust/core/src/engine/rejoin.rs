@@ -25,6 +25,7 @@ impl Engine {
         self.reloads.clear();
         self.histories.clear();
         self.timers = Timers::new();
+        self.places = super::places::Places::default();
         self.scheduler.start_anew(slots(&self.options));
         for (name, kind) in self.known_tasks.clone() {
             self.set_task(&name, kind);

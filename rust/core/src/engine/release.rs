@@ -20,7 +20,7 @@ impl Engine {
         }
         let Some(live) = self.flows.get_mut(&serial) else { return };
         if live.flow.status().is_finished() {
-            self.lapse(serial, now_ms);
+            self.rest_again(serial, now_ms);
             return;
         }
         let is_work = |step: &Step| step.is_runnable() && step.not_before <= now_ms;

@@ -78,15 +78,16 @@ impl Engine {
         if let Some(live) = self.flows.get_mut(&serial) {
             live.seen = live.seen.max(seen);
         }
-        self.finish_if_over(serial, now_ms);
         self.consider_release(serial, now_ms);
     }
 
-    /// Ends a flow whose end waited for its mail.
-    fn finish_if_over(&mut self, serial: Serial, now_ms: i64) {
+    /// Ends a flow that is over and has no mail that could change that: whose end waited for its mail, or that was
+    /// revived in vain.
+    pub(super) fn rest_again(&mut self, serial: Serial, now_ms: i64) {
         let Some(live) = self.flows.get(&serial) else { return };
-        let is_over = live.flow.status().is_finished() && !live.is_revived;
-        if is_over && !live.is_stopping && !live.is_reloading {
+        if live.is_revived {
+            self.lapse(serial, now_ms);
+        } else {
             let mut group = Group::default();
             self.stop(serial, &mut group, now_ms);
             self.enqueue(group);
@@ -151,7 +152,7 @@ impl Engine {
     }
 
     /// Lets a finished flow rest again that was revived in vain. A parent that waits for it hears its outcome again.
-    pub(super) fn lapse(&mut self, serial: Serial, now_ms: i64) {
+    fn lapse(&mut self, serial: Serial, now_ms: i64) {
         let Some(live) = self.flows.get_mut(&serial).filter(|live| live.is_revived && !live.is_stopping)
         else {
             return;

@@ -1,8 +1,9 @@
 //! From what happened to a step to the rows of one group.
 
+use super::places::place_of;
 use super::{Engine, Happening, Kept, Ran, Serial};
 use crate::batch::{After, Group, InterruptRow, JournalRow, Op, StopRow};
-use crate::flow::event::Event;
+use crate::flow::event::{Control, Event};
 use crate::flow::{CallKind, EventBody, Status, Step, TaskResult};
 use crate::ids::FlowId;
 use crate::json;
@@ -130,8 +131,13 @@ impl Engine {
             group.push(id, claims, Op::Calm);
             group.after(id, After::Calmed);
         }
+        let is_own = !matches!(event.body, EventBody::Control(_));
         for step in &effects.ready {
-            group.after(id, After::Offer { step: *step });
+            let step = *step;
+            group.after(id, if is_own { After::Offer { step } } else { After::OfferAgain { step } });
+        }
+        if matches!(&event.body, EventBody::Control(Control::Rewind(_))) {
+            live.sent_back.extend(effects.ready.iter().map(|step| (*step, event.ord)));
         }
         self.sweep(serial, &effects.dropped, group, now_ms);
         match &event.body {
@@ -139,7 +145,12 @@ impl Engine {
             EventBody::Resolved { call, .. } => self.close_call(serial, event.step, *call, group),
             EventBody::Control(control) => {
                 self.revived(serial, &effects.revived, group, now_ms);
+                for step in &effects.waiting_again {
+                    self.arm_calls(serial, *step);
+                    self.ask_for_graph(serial, *step, group);
+                }
                 self.hold(serial, event.step, control, group, now_ms);
+                self.deliver_missed(serial, group, now_ms);
             }
             _ => {}
         }
@@ -152,9 +163,12 @@ impl Engine {
             // A message that waits for the journal may make it go on.
             if live.history.is_none() {
                 self.stop(serial, group, now_ms);
+            } else {
+                group.after(live.about.id, After::Settle);
             }
         } else {
             self.tell_status(serial, group, now_ms);
+            self.moved(serial, now_ms);
             self.tell_parent(serial, group, now_ms);
             self.consider_snapshot(serial, group, now_ms);
             if let Some(live) = self.flows.get(&serial) {
@@ -171,6 +185,7 @@ impl Engine {
             return;
         }
         live.told = status;
+        live.place = place_of(&live.flow);
         let position = json_list(&live.flow.position());
         group.push(live.about.id, live.claims, Op::Status { status: status.as_str(), position, at: now_ms });
         if status == Status::Interrupted {

@@ -48,6 +48,20 @@ impl Engine {
         }
     }
 
+    /// Brings kept signals and waiting calls together: a rewind puts signals back that what it took away had taken.
+    pub(super) fn deliver_missed(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
+        loop {
+            let Some(flow) = self.flows.get(&serial).map(|live| &live.flow) else { return };
+            let Some(name) = flow.missed_signal() else { return };
+            let found = flow.waits_for_signal(name).zip(flow.kept_signal(name));
+            let Some(((step, call), (signal, payload))) = found else { return };
+            let payload = payload.clone();
+            if !self.answer_with(serial, step, call, Ok(payload), Some(signal), group, now_ms) {
+                return;
+            }
+        }
+    }
+
     /// Refuses what is too long for an event.
     pub(super) fn check_answer(&self, what: &str, value: &Value) -> Result<()> {
         let (bytes, limit) = (value.raw().len(), self.options.max_event_bytes);

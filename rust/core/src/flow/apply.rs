@@ -23,8 +23,12 @@ pub struct Effects {
     pub dropped: Vec<Step>,
     /// Steps that wait, and that the engine did not hold before.
     pub revived: Vec<u64>,
+    /// Steps that wait again for something that had been answered; what else they waited for stays.
+    pub waiting_again: Vec<u64>,
     /// Step and node that a join created.
     pub joined: Option<(u64, String)>,
+    /// The step that had opened the cohort which was joined.
+    pub joined_source: Option<u64>,
 }
 
 /// A branch that stands between two steps.

@@ -7,7 +7,7 @@ use super::outcome::{StepError, TaskError};
 use super::{Branch, Cohort, Flow, Status, View};
 use crate::error::Result;
 use crate::graph::{FailurePolicy, Target};
-use crate::state::{Delta, Field, State};
+use crate::state::{Changes, Delta, Field, State};
 
 /// How a cohort stands.
 #[derive(Debug, PartialEq)]
@@ -86,6 +86,7 @@ impl Flow {
                     step.broken = broken;
                 }
                 effects.ready.push(number);
+                effects.joined_source = Some(source);
                 effects.joined = Some((number, self.graph.node(node).name.to_string()));
             }
             Target::End => match broken {
@@ -146,7 +147,12 @@ impl Flow {
     }
 
     /// What the steps of a cohort have done so far, arrived or not, by place.
-    pub(super) fn partial_log(&self, source: u64) -> Delta {
+    fn partial_log(&self, source: u64) -> Delta {
+        self.log_so_far(source, false)
+    }
+
+    /// The same; with `is_recorded` what steps that have not finished recorded before a park or a retry counts too.
+    fn log_so_far(&self, source: u64, is_recorded: bool) -> Delta {
         let Some(cohort) = self.cohorts.get(&source) else { return Delta::default() };
         let mut branches: BTreeMap<u64, Delta> = BTreeMap::new();
         for (ordinal, log) in cohort.arrived.iter().chain(&cohort.failed) {
@@ -154,14 +160,19 @@ impl Flow {
         }
         let of = |branch: Option<Branch>| branch.filter(|b| b.cohort == source).map(|b| b.ordinal);
         for step in cohort.steps.iter().filter_map(|number| self.steps.get(number)) {
-            if let Some(ordinal) = of(step.branch).filter(|_| !step.log.is_empty()) {
-                branches.insert(ordinal, step.log.clone());
+            let is_new = !step.log.is_empty() || (is_recorded && !step.changes.is_empty());
+            if let Some(ordinal) = of(step.branch).filter(|_| is_new) {
+                let mut log = step.log.clone();
+                if is_recorded {
+                    log.push(&step.changes);
+                }
+                branches.insert(ordinal, log);
             }
         }
         for inner in cohort.inner.iter().filter_map(|source| self.cohorts.get(source)) {
             if let Some(ordinal) = of(inner.outer) {
                 let mut log = inner.outer_log.clone();
-                log.append(self.partial_log(inner.source));
+                log.append(self.log_so_far(inner.source, is_recorded));
                 branches.insert(ordinal, log);
             }
         }
@@ -173,18 +184,29 @@ impl Flow {
         all
     }
 
-    /// The state as it stands: the fold of everything that has completed.
+    /// The fold of everything that has completed: the output when the flow ends here.
     pub fn current_state(&self) -> State {
+        self.state_so_far(false)
+    }
+
+    /// The state as readers see it: what parked steps recorded before they parked counts too.
+    pub fn present_state(&self) -> State {
+        self.state_so_far(true)
+    }
+
+    fn state_so_far(&self, is_recorded: bool) -> State {
         if let Some(output) = &self.output {
             return output.clone();
         }
         if let Some(step) = self.steps.values().find(|step| step.branch.is_none()) {
-            return self.view(step);
+            let view = self.view(step);
+            let recorded = is_recorded.then(|| self.state_after(step, &Changes::default()).ok()).flatten();
+            return recorded.unwrap_or(view);
         }
         let trunk = self.cohorts.values().find(|cohort| cohort.outer.is_none());
         trunk
             .map(|cohort| {
-                let done = self.partial_log(cohort.source);
+                let done = self.log_so_far(cohort.source, is_recorded);
                 cohort.base.fold(&done, self.graph.reducers()).unwrap_or_else(|_| cohort.base.clone())
             })
             .unwrap_or_default()

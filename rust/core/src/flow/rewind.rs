@@ -370,7 +370,10 @@ fn go_back(origin: &Origin, effective: &Effective<'_>, steps: &[u64], wish: &Wis
                 "step {key}/{step} cannot run again while the failure of step {failed} stands, which closes its \
                  fan-out; rewind that step, or recover the flow"
             ),
-            None => format!("step {key}/{step} is no part of the flow any more: a rewind left it behind"),
+            None if steps.contains(step) => {
+                format!("step {key}/{step} is no part of the flow any more: a rewind left it behind")
+            }
+            None => format!("step {key}/{step} does not wait for that child any more: it was run again since"),
         }));
     }
     for (step, child) in &wish.reopen {
@@ -469,6 +472,7 @@ impl Flow {
         let is_anew = |number: &u64| {
             rewind.steps.contains(number) || rewind.reopened.iter().any(|(step, _)| step == number)
         };
+        let live: FxHashSet<u64> = old.keys().copied().collect();
         let known: FxHashSet<u64> = old.keys().copied().filter(|number| !is_anew(number)).collect();
         let mut dropped: Vec<Step> = old
             .into_values()
@@ -486,7 +490,9 @@ impl Flow {
             self.steps.values().filter(|step| !known.contains(&step.number)).collect();
         fresh.sort_unstable_by_key(|step| step.number);
         for step in fresh {
-            if step.is_parked() {
+            if step.is_parked() && live.contains(&step.number) {
+                effects.waiting_again.push(step.number);
+            } else if step.is_parked() {
                 effects.revived.push(step.number);
             } else {
                 effects.ready.push(step.number);

@@ -20,6 +20,8 @@ pub(super) enum Item<'e> {
     Event(&'e Event),
     /// An earlier rewind, after what it undid was taken out; and when it was.
     Rewind(&'e Rewind, i64),
+    /// A step that was sent back had taken the signal of this event: it is used up.
+    Took(u64),
 }
 
 /// From where on a step's own events are left out.
@@ -51,6 +53,15 @@ pub struct Failure {
     /// The children that had failed, when it failed because of one.
     pub children: Vec<FlowId>,
     branch: Option<Branch>,
+}
+
+/// Where a closed cohort stood.
+#[derive(PartialEq)]
+enum Outside {
+    /// None is closed.
+    Nowhere,
+    /// In this branch, or on the trunk.
+    At(Option<Branch>),
 }
 
 /// What a pass found.
@@ -135,6 +146,10 @@ impl<'e, 'c> Sieve<'e, 'c> {
                     rewind.touch(&mut sieve.flow, *at);
                     sieve.kept.push(*item);
                 }
+                Item::Took(signal) => {
+                    sieve.flow.signals.take(*signal);
+                    sieve.kept.push(*item);
+                }
             }
         }
         Ok(sieve)
@@ -155,6 +170,10 @@ impl<'e, 'c> Sieve<'e, 'c> {
         }
         if event.step > 0 && self.is_left_out(event) {
             self.forgotten.extend(created(&event.body));
+            if let EventBody::Resolved { signal: Some(signal), .. } = &event.body {
+                self.flow.signals.take(*signal);
+                self.kept.push(Item::Took(*signal));
+            }
             return Ok(());
         }
         if matches!(event.body, EventBody::Control(_))
@@ -188,11 +207,11 @@ impl<'e, 'c> Sieve<'e, 'c> {
                 }
                 is_left_out
             }
+            (None, _) | (Some(Stage::Open), EventBody::Control(_)) => false,
             (Some(Stage::Open), _) => {
                 self.stages.insert(event.step, Stage::Over);
                 true
             }
-            (None, _) => false,
         }
     }
 
@@ -231,19 +250,19 @@ impl<'e, 'c> Sieve<'e, 'c> {
         if let Some((join, _)) = &effects.joined {
             let outer = self.flow.step(*join).and_then(|step| step.branch);
             let mut failures = std::mem::take(&mut self.failures);
-            failures.retain(|failure| self.closed_into(failure.branch) != Some(outer));
+            failures.retain(|failure| self.closed_into(failure.branch) != Outside::At(outer));
             self.failures = failures;
         }
         Ok(())
     }
 
-    /// Where the outermost closed cohort around a branch stood; `None` when none is closed.
-    fn closed_into(&self, branch: Option<Branch>) -> Option<Option<Branch>> {
-        let (mut branch, mut closed) = (branch, None);
+    /// Where the outermost closed cohort around a branch stood.
+    fn closed_into(&self, branch: Option<Branch>) -> Outside {
+        let (mut branch, mut closed) = (branch, Outside::Nowhere);
         while let Some(Branch { cohort, .. }) = branch {
             let outer = self.outer.get(&cohort).copied().flatten();
             if !self.flow.cohorts.contains_key(&cohort) {
-                closed = Some(outer);
+                closed = Outside::At(outer);
             }
             branch = outer;
         }
@@ -271,17 +290,17 @@ fn next_of(body: &EventBody) -> Option<&Next> {
 fn created(body: &EventBody) -> impl Iterator<Item = u64> + '_ {
     let next = next_of(body);
     let direct = match next.map(|next| &next.route) {
-        Some(Route::Go { step, .. }) => vec![*step..*step + 1],
+        Some(Route::Go { step, .. }) => Vec::from([(*step, 1)]),
         Some(Route::Fan { entries, .. }) => entries
             .iter()
             .filter_map(|entry| match entry {
-                Entry::Step { step, .. } => Some(*step..*step + 1),
-                Entry::Each { first, count, .. } => Some(*first..*first + *count),
+                Entry::Step { step, .. } => Some((*step, 1)),
+                Entry::Each { first, count, .. } => Some((*first, *count)),
                 Entry::Arrived { .. } => None,
             })
             .collect(),
         _ => Vec::new(),
     };
     let join = next.and_then(|next| next.join.as_ref()).map(|(step, _)| *step);
-    direct.into_iter().flatten().chain(join)
+    direct.into_iter().flat_map(|(first, count)| first..first + count).chain(join)
 }

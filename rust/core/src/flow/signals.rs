@@ -98,6 +98,12 @@ impl Flow {
         Some((first.1, first.2))
     }
 
+    /// A name of which a signal is kept while a call waits for it, as a rewind may leave it.
+    pub fn missed_signal(&self) -> Option<&str> {
+        let names = self.signals.kept.keys().map(String::as_str);
+        names.into_iter().find(|name| self.signals.waiting.contains_key(*name))
+    }
+
     /// The oldest signal of this name that nobody has taken: its event and its payload.
     pub fn kept_signal(&self, name: &str) -> Option<(u64, &Value)> {
         let (ord, payload) = self.signals.kept.get(name)?.front()?;

@@ -9,6 +9,8 @@ use super::rng::Rng;
 pub struct Kinds {
     /// Switches, gotos, `on_error` edges, declared retries.
     pub routes: bool,
+    /// Loops over several nodes, lone conditions, and conditions that cannot be evaluated.
+    pub wild: bool,
     /// `fail_fast` and `First`, of which the outcome depends on the order of arrival.
     pub races: bool,
 }
@@ -16,12 +18,24 @@ pub struct Kinds {
 pub enum Block {
     Task(Task),
     Sequence(Vec<Block>),
-    Switch { node: String, arms: Vec<(Test, Option<Block>)>, default: Option<Box<Block>> },
+    /// The last part is what happens when no arm matches: `Some(None)` goes on, `None` is an error.
+    Switch {
+        node: String,
+        arms: Vec<(Test, Option<Block>)>,
+        default: Option<Option<Box<Block>>>,
+    },
+    /// A body, and a node that may ask to begin it again.
+    Loop {
+        body: Box<Block>,
+        node: String,
+    },
     Cohort(Cohort),
 }
 
 pub struct Task {
     pub node: String,
+    /// It goes on only when this holds.
+    pub when: Option<Test>,
     /// It may ask for a goto back to itself, or ahead.
     pub loops: bool,
     pub jumps: bool,
@@ -73,6 +87,8 @@ pub enum Test {
     OddN,
     HasX,
     LongL,
+    /// An error.
+    Broken,
 }
 
 impl Test {
@@ -83,16 +99,20 @@ impl Test {
             Self::OddN => "n % 2 == 1",
             Self::HasX => "has(x)",
             Self::LongL => "len(l) > 3",
+            Self::Broken => "1 / (len(l) - len(l)) > 1",
         }
     }
 
-    pub fn holds(self, state: &Value) -> bool {
+    /// What it comes to; `None` when it cannot be evaluated.
+    pub fn holds(self, state: &Value) -> Option<bool> {
         match self {
-            Self::Yes => true,
-            Self::No => false,
-            Self::OddN => state["n"].as_i64().is_some_and(|n| n.rem_euclid(2) == 1),
-            Self::HasX => !state["x"].is_null(),
-            Self::LongL => state["l"].as_array().is_some_and(|l| l.len() > 3),
+            Self::Yes => Some(true),
+            Self::No => Some(false),
+            Self::OddN => Some(state["n"].as_i64().is_some_and(|n| n.rem_euclid(2) == 1)),
+            Self::HasX => Some(!state["x"].is_null()),
+            // The length of null is 0.
+            Self::LongL => Some(state["l"].as_array().is_some_and(|l| l.len() > 3)),
+            Self::Broken => None,
         }
     }
 }
@@ -104,12 +124,13 @@ const ARRAYS: [&str; 3] = ["two", "five", "absent"];
 
 /// The input of every flow.
 pub fn input() -> Value {
-    json!({"n": 1, "l": ["in"], "u": [1], "t": 3, "c": "c", "m": {"in": 1}, "two": [10, 20],
+    json!({"n": 1, "l": ["in"], "u": [1], "t": 3, "s": 5, "p": true, "c": "c", "m": {"in": 1}, "two": [10, 20],
         "five": [{"k": 1}, "two", 3, [4], null]})
 }
 
 pub fn reducers() -> Value {
-    json!({"n": "add", "l": "append", "u": "union", "t": "max", "c": "concat", "m": "merge"})
+    json!({"n": "add", "l": "append", "u": "union", "t": "max", "s": "min", "p": "and", "q": "or", "c": "concat",
+        "m": "merge", "y": "replace"})
 }
 
 pub struct Maker<'r> {
@@ -148,6 +169,10 @@ impl Maker<'_> {
         if self.kinds.routes && self.rng.chance(30) {
             return self.switch(depth - 1);
         }
+        if self.kinds.wild && self.rng.chance(20) {
+            let node = self.name();
+            return Block::Loop { body: Box::new(self.block(depth - 1)), node };
+        }
         if self.rng.chance(20) {
             return self.sequence(depth - 1, false);
         }
@@ -162,8 +187,10 @@ impl Maker<'_> {
             5 => OnError::Ahead,
             _ => OnError::Handler(self.name()),
         };
+        let when = (self.kinds.wild && self.rng.chance(8)).then(|| self.test());
         Task {
             node,
+            when,
             loops: routes && self.rng.chance(20),
             jumps: routes && self.rng.chance(20),
             on_error,
@@ -171,13 +198,27 @@ impl Maker<'_> {
         }
     }
 
+    fn test(&mut self) -> Test {
+        if self.kinds.wild && self.rng.chance(8) {
+            Test::Broken
+        } else {
+            *self.rng.pick(&TESTS)
+        }
+    }
+
     fn switch(&mut self, depth: u64) -> Block {
         let node = self.name();
         let first = self.rng.below(5) as usize;
         let arms = (first..=first + self.rng.below(2) as usize)
-            .map(|at| (TESTS[at % TESTS.len()], self.maybe(depth)))
+            .map(|at| {
+                let is_broken = self.kinds.wild && at == first && self.rng.chance(5);
+                let test = if is_broken { Test::Broken } else { TESTS[at % TESTS.len()] };
+                (test, self.maybe(depth))
+            })
             .collect();
-        Block::Switch { node, arms, default: self.maybe(depth).map(Box::new) }
+        let is_total = !self.kinds.wild || self.rng.chance(85);
+        let default = is_total.then(|| self.maybe(depth).map(Box::new));
+        Block::Switch { node, arms, default }
     }
 
     fn maybe(&mut self, depth: u64) -> Option<Block> {
@@ -213,7 +254,7 @@ impl Maker<'_> {
     }
 
     fn branch(&mut self, depth: u64) -> Branch {
-        let way = if self.rng.chance(50) { Way::Plain } else { Way::When(*self.rng.pick(&TESTS)) };
+        let way = if self.rng.chance(50) { Way::Plain } else { Way::When(self.test()) };
         Branch { way, body: self.rng.chance(85).then(|| self.block(depth)) }
     }
 }
@@ -254,9 +295,18 @@ impl Writer {
                     let to = body.as_ref().map_or(next.to_owned(), |body| self.write(body, next));
                     self.edge(node, &to, "switch", json!({"when": test.text()}));
                 }
-                let to = default.as_ref().map_or(next.to_owned(), |body| self.write(body, next));
-                self.edge(node, &to, "switch", json!({"default": true}));
+                if let Some(default) = default {
+                    let to = default.as_ref().map_or(next.to_owned(), |body| self.write(body, next));
+                    self.edge(node, &to, "switch", json!({"default": true}));
+                }
                 node.clone()
+            }
+            Block::Loop { body, node } => {
+                self.nodes.push(json!({"name": node}));
+                self.edge(node, next, "plain", json!({}));
+                let head = self.write(body, node);
+                self.edge(node, &head, "goto", json!({}));
+                head
             }
             Block::Cohort(cohort) => self.cohort(cohort, next),
         }
@@ -265,10 +315,13 @@ impl Writer {
     fn task(&mut self, task: &Task, next: &str) -> String {
         let mut node = json!({"name": task.node});
         if task.retries {
-            node["retry"] = json!({"max_attempts": 3, "initial_ms": 5});
+            node["retry"] = json!({"max_attempts": 3, "initial_ms": 5, "jitter": 0.0});
         }
         self.nodes.push(node);
-        self.edge(&task.node, next, "plain", json!({}));
+        match task.when {
+            Some(test) => self.edge(&task.node, next, "when", json!({"when": test.text()})),
+            None => self.edge(&task.node, next, "plain", json!({})),
+        }
         if task.loops {
             self.edge(&task.node, &task.node, "goto", json!({}));
         }

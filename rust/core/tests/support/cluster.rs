@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 
 use penstock_core::batch::{Batch, NewFlow};
 use penstock_core::engine::{Engine, Options, Report, Wanted};
-use penstock_core::flow::event::Control;
 use penstock_core::flow::{CallKind, EventBody};
 use penstock_core::ids::{hex, new_id, FlowId};
 use penstock_core::scheduler::TaskKind;
@@ -12,16 +11,16 @@ use penstock_core::wire::{FrameReader, FrameWriter, Message, Outcome, ResultOut,
 use serde_json::json;
 
 use super::blocks::{definition, input, make, Kinds};
-use super::database::{Database, FlowRow, No, BAD};
+use super::database::{Database, No, BAD};
 use super::rng::Rng;
 
 /// A graph as the simulation knows it.
-struct Plan {
+pub(super) struct Plan {
     id: [u8; 32],
     definition: String,
     name: String,
     gotos: BTreeMap<String, Vec<String>>,
-    nodes: Vec<String>,
+    pub(super) nodes: Vec<String>,
 }
 
 struct Worker {
@@ -53,7 +52,7 @@ pub struct Cluster {
     pub db: Database,
     pub now_ms: i64,
     replicas: Vec<Replica>,
-    plans: Vec<Plan>,
+    pub(super) plans: Vec<Plan>,
     next_replica: i64,
     next_worker: u32,
     /// Whether anything may go wrong.
@@ -162,18 +161,6 @@ impl Cluster {
         };
         let at = self.rng.below(self.replicas.len() as u64) as usize;
         self.replicas[at].engine.create(flow).unwrap();
-    }
-
-    /// Some flows begin paused, some later.
-    fn first(&mut self) -> Vec<Control> {
-        let mut first = Vec::new();
-        if self.rng.chance(10) {
-            first.push(Control::StartAt { at: self.now_ms + self.rng.below(300) as i64 });
-        }
-        if self.rng.chance(10) {
-            first.push(Control::Pause { reason: "hold".into() });
-        }
-        first
     }
 
     /// One thing that chance picks.
@@ -356,6 +343,9 @@ impl Cluster {
             let (seen, mail) = self.db.mail_of(&flow);
             replica.engine.deliver(&flow, seen, mail, self.now_ms);
         }
+        for flow in replica.engine.wanted_histories() {
+            replica.engine.tell_history(&flow, self.db.history(&flow), self.now_ms);
+        }
     }
 
     fn claim(&mut self, at: usize) {
@@ -417,6 +407,9 @@ impl Cluster {
 
     /// Somebody answers a question, or cancels, or tries to.
     fn send_mail(&mut self) {
+        if self.is_rough && self.rng.chance(10) {
+            return self.send_back();
+        }
         let flows: Vec<FlowId> = self.db.live.keys().copied().collect();
         if flows.is_empty() {
             return;
@@ -433,51 +426,41 @@ impl Cluster {
         }
     }
 
+    /// Somebody sends a flow back, or a step of one, with those above that had gone on without it.
+    fn send_back(&mut self) {
+        let flows: Vec<FlowId> = self.db.flows.keys().copied().collect();
+        if flows.is_empty() {
+            return;
+        }
+        let flow = *self.rng.pick(&flows);
+        let step = 1 + self.rng.below(6);
+        let what = *self.rng.pick(&["restart", "restart_from", "restart_from", "retry_step", "recover"]);
+        let is_root = self.db.flows[&flow].about.parent.is_none();
+        if !is_root && matches!(what, "restart" | "recover") {
+            return;
+        }
+        let (mut chain, mut at) = (Vec::new(), flow);
+        while let Some((parent, caller)) = self.db.flows[&at].about.parent {
+            if !matches!(self.db.flows[&at].status, "completed" | "failed" | "cancelled") {
+                break;
+            }
+            chain.insert(0, (parent, json!({"what": "reopen", "reopen": [[caller, hex(&at)]]})));
+            at = parent;
+        }
+        let is_awaited = chain.is_empty() && !is_root;
+        chain.push((flow, json!({"what": what, "step": step, "is_awaited": is_awaited})));
+        for (flow, mut body) in chain {
+            if self.rng.chance(30) {
+                body["overrides"] = json!({"x": "chosen", "y": null});
+            }
+            self.db.post_or_revive(&flow, "rewind", body.to_string(), self.now_ms);
+        }
+    }
+
     fn signal(&mut self, flow: FlowId, name: &str) {
         self.asked += 1;
         let body = json!({"name": name, "payload": format!("signal {name} {:09}", self.asked)});
         self.db.post(&flow, "signal", body.to_string(), self.now_ms);
-    }
-
-    /// Somebody pauses a tree, sets a breakpoint in it, or lets go of something.
-    fn hold(&mut self) {
-        let rows = self.db.flows.values().filter(|row| row.about.parent.is_none());
-        let roots: Vec<FlowId> = rows.map(|row| row.about.id).collect();
-        if roots.is_empty() {
-            return;
-        }
-        let root = *self.rng.pick(&roots);
-        let (kind, body) = match self.rng.below(5) {
-            0 => ("pause", json!({"reason": "look"})),
-            1 => ("unpause", json!({})),
-            2 => return self.let_go(),
-            on => {
-                let plan = &self.plans[self.rng.below(3) as usize];
-                ("break_before", json!({"node": self.rng.pick(&plan.nodes), "on": on == 3}))
-            }
-        };
-        self.db.post(&root, kind, body.to_string(), self.now_ms);
-    }
-
-    /// Lets a held step go on.
-    fn let_go(&mut self) {
-        let open = self.db.interrupts.iter().filter(|(id, _)| self.db.breakpoints.contains(*id));
-        let held: Vec<(FlowId, FlowId)> = open.map(|(id, flow)| (*id, *flow)).collect();
-        if held.is_empty() {
-            return;
-        }
-        let (id, flow) = *self.rng.pick(&held);
-        let body = json!({"interrupt_id": hex(&id), "overrides": {"over": 1, "x": null}});
-        self.db.post(&flow, "resume_break", body.to_string(), self.now_ms);
-    }
-
-    /// Lets every paused tree go on.
-    fn unpause(&mut self) {
-        let is_paused = |row: &&FlowRow| row.about.parent.is_none() && row.status == "paused";
-        let paused: Vec<FlowId> = self.db.flows.values().filter(is_paused).map(|row| row.about.id).collect();
-        for flow in paused {
-            self.db.post(&flow, "unpause", "{}".into(), self.now_ms);
-        }
     }
 
     fn answer(&mut self, flow: FlowId) {
@@ -604,7 +587,8 @@ impl Cluster {
                 _ => None,
             })
             .collect();
-        for name in ["a", "b"] {
+        let is_rewound = self.db.is_rewound(id);
+        for name in ["a", "b"].into_iter().filter(|_| !is_rewound) {
             let prefix = format!("\"signal {name} ");
             let came: Vec<&String> = answers.iter().filter(|answer| answer.starts_with(&prefix)).collect();
             let mut sorted = came.clone();
@@ -628,8 +612,12 @@ impl Cluster {
                 _ => {}
             }
         }
-        assert!(cancels <= 1, "seed {seed}: cancelled twice");
-        assert!(cancels == 0 || flow.status == "cancelled", "seed {seed}: cancelled and {}", flow.status);
+        assert!(cancels <= 1 || is_rewound, "seed {seed}: cancelled twice");
+        assert!(
+            cancels == 0 || is_rewound || flow.status == "cancelled",
+            "seed {seed}: cancelled and {}",
+            flow.status
+        );
     }
 }
 
@@ -670,7 +658,7 @@ fn check_start(db: &Database, seed: u64, replica: i64, step: &StepIn) {
 }
 
 fn plan(rng: &mut Rng, seed: u64, at: usize) -> Plan {
-    let tree = make(rng, Kinds { routes: true, races: true }, 8);
+    let tree = make(rng, Kinds { routes: true, wild: true, races: true }, 8);
     let mut definition = definition(&tree);
     // Node names tell the graphs apart.
     let prefix = format!("g{at}");

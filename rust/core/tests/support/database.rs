@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use penstock_core::batch::{Batch, CreateRow, JournalRow, NewFlow, Op};
 use penstock_core::engine::{input_state, LoadedFlow, Mail};
-use penstock_core::flow::{CallKind, Event, EventBody, Flow};
+use penstock_core::flow::{CallKind, Event, EventBody, Flow, Status};
 use penstock_core::graph::Graph;
 use penstock_core::ids::{flow_key, hex, FlowId};
 
@@ -88,11 +88,9 @@ impl Database {
         for id in self.live.keys() {
             let row = &self.flows[id];
             let flow = &row.folded;
-            assert_eq!(
-                row.status,
-                flow.status().as_str(),
-                "seed {seed}: another status than the journal has"
-            );
+            // Of a flow that ended with a rewind unread, the end is not told before that is read.
+            let is_telling = row.status == flow.status().as_str() || self.is_rewound(id);
+            assert!(is_telling, "seed {seed}: another status than the journal has");
             for name in ["a", "b"] {
                 let both = flow.waits_for_signal(name).and(flow.kept_signal(name));
                 assert!(both.is_none(), "seed {seed}: a signal is kept while somebody waits for it");
@@ -232,6 +230,29 @@ impl Database {
         Some(seq)
     }
 
+    /// Sends a message to a flow that may have ended: then it lives again to read it.
+    pub fn post_or_revive(&mut self, flow: &FlowId, kind: &str, body: String, now_ms: i64) {
+        let status = self.flows[flow].status;
+        let is_over = Status::parse(status).is_some_and(Status::is_finished);
+        if is_over && !self.live.contains_key(flow) {
+            let mail = self.inbox.get(flow).and_then(|letters| letters.last()).map_or(0, |last| last.seq);
+            let ready_at = Some(now_ms);
+            let row = LiveRow { owner: None, claims: now_ms, crashes: 0, ready_at, wake_at: None, mail };
+            self.live.insert(*flow, row);
+        }
+        self.post(flow, kind, body, now_ms);
+    }
+
+    /// A flow's whole journal.
+    pub fn history(&self, flow: &FlowId) -> Vec<Event> {
+        self.flows[flow].journal.clone()
+    }
+
+    /// Whether the flow was sent back, or is being.
+    pub fn is_rewound(&self, flow: &FlowId) -> bool {
+        self.inbox.get(flow).is_some_and(|letters| letters.iter().any(|letter| letter.kind == "rewind"))
+    }
+
     /// `seen` and the unanswered messages, as of now.
     pub fn mail_of(&self, flow: &FlowId) -> (i64, Vec<Mail>) {
         let seen = self.live.get(flow).map_or(0, |row| row.mail);
@@ -292,6 +313,7 @@ impl Database {
             claims: live.claims,
             crashes: live.crashes,
             mail: live.mail,
+            is_finished: Status::parse(found.status).is_some_and(Status::is_finished),
             journal_bytes: bytes.sum(),
             events,
         })

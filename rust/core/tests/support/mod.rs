@@ -4,9 +4,14 @@
 pub mod blocks;
 pub mod cluster;
 pub mod database;
-pub mod naive;
+pub mod fold;
+pub mod holding;
+pub mod record;
+pub mod reference;
+pub mod rig;
 pub mod rng;
 pub mod tasks;
+pub mod witness;
 
 /// How many cases a test runs: `full` when `PENSTOCK_LONG_TESTS` is set, `short` otherwise; and where to start,
 /// `PENSTOCK_SEED` if set, to look at one failure again.

@@ -187,5 +187,7 @@ def alchemy_engine(location: Location) -> Engine:
         pool_size=_POOL,
         max_overflow=_POOL,
         pool_pre_ping=True,
+        # What a statement holds, ids of flows among it, is nobody's business in a traceback.
+        hide_parameters=True,
         connect_args={"prepare_threshold": None},
     )

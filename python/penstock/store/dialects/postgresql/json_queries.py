@@ -8,7 +8,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 
 class PostgresJson:
-    """See `flows.JsonQueries`."""
+    """See `lists.JsonQueries`."""
 
     def has_member(self, column: ColumnElement[Any], name: str, value: str) -> ColumnElement[bool]:
         """By `->>` of `json`, not `jsonb`, which refuses text that holds an escaped NUL anywhere."""

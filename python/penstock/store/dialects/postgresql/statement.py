@@ -75,7 +75,7 @@ _MESSAGES = """posted AS (INSERT INTO penstock_inbox (flow_id, seq, kind, body, 
 # A flow that is to be deleted on completion stays readable for a minute.
 _STOPS = """stopped AS (UPDATE penstock_flows f SET status = x.status, output = x.output, error = x.error,
     cancel_reason = x.cancel_reason, position = x.position, stopped_at = x.at, updated_at = x.at, business_open = NULL,
-    delete_at = CASE WHEN f.delete_on_completion THEN x.at + 60000 ELSE f.delete_at END
+    delete_at = CASE WHEN f.delete_on_completion AND x.status = 'completed' THEN x.at + 60000 ELSE f.delete_at END
     FROM {rows}, fence WHERE f.flow_id = x.flow_id AND {ok})"""
 # What a stop has written goes when a finished flow lives again; of the others it changes nothing.
 _STATUSES = """told AS (UPDATE penstock_flows f SET status = x.status, position = x.position, updated_at = x.at,

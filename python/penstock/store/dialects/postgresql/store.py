@@ -32,6 +32,10 @@ _MIGRATING = 0x70656E73746F636B
 """Names the lock of one transaction, so that engines which start together migrate one after the other."""
 _CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::int8"
 _SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_IDENTITY = text(
+    "SELECT pg_postmaster_start_time(), to_regclass('penstock_flows')::oid,"
+    " (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 _NAMESAKE_REST_S = 0.25
 
 
@@ -39,6 +43,7 @@ class PostgresStore(SqlStore):
     """One database, any number of engines. The clock is the database's; see `Store` for the rest."""
 
     _json = PostgresJson()
+    _dialect = "postgresql"
 
     def __init__(
         self, url: URL, now: Callable[[], int] | None = None, lease_now: Callable[[], int] | None = None
@@ -83,6 +88,14 @@ class PostgresStore(SqlStore):
     def _insert_new(table: Table) -> Any:
         """An INSERT that leaves out rows of which a key is taken."""
         return insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+
+    def identity(self) -> object:
+        """The start of the server, and the numbers of database and table."""
+        with self._reading() as conn:
+            return self._identity_of(conn)
+
+    def _identity_of(self, conn: Connection) -> object:
+        return tuple(conn.execute(_IDENTITY).one())
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

@@ -33,7 +33,7 @@ _OUTBOX = _insert("outbox", OUTBOX_COLUMNS)
 # A flow that is to be deleted on completion stays readable for a minute.
 _STOPS = """UPDATE penstock_flows SET status = ?1, output = ?2, error = ?3, cancel_reason = ?4, position = ?5,
     stopped_at = ?6, updated_at = ?6, business_open = NULL,
-    delete_at = CASE WHEN delete_on_completion THEN ?6 + 60000 ELSE delete_at END WHERE flow_id = ?7"""
+    delete_at = CASE WHEN delete_on_completion AND ?1 = 'completed' THEN ?6 + 60000 ELSE delete_at END WHERE flow_id = ?7"""
 # What a stop has written goes when a finished flow lives again; of the others it changes nothing.
 _STATUSES = """UPDATE penstock_flows SET status = ?, position = ?, updated_at = ?, output = NULL, error = NULL,
     cancel_reason = NULL, stopped_at = NULL, delete_at = NULL, business_open = business_key WHERE flow_id = ?"""

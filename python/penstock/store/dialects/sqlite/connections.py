@@ -59,6 +59,8 @@ def _engine(path: Path, size: int) -> Engine:
         poolclass=QueuePool,
         pool_size=size,
         max_overflow=0,
+        # What a statement holds, ids of flows among it, is nobody's business in a traceback.
+        hide_parameters=True,
         # isolation_level None: the driver begins no transaction of its own, and ours are begun below.
         connect_args={
             "check_same_thread": False,

@@ -7,7 +7,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 
 class SqliteJson:
-    """See `flows.JsonQueries`. Text that SQLite cannot parse (deeper than its limit) has no members."""
+    """See `lists.JsonQueries`. Text that SQLite cannot parse (deeper than its limit) has no members."""
 
     def has_member(self, column: ColumnElement[Any], name: str, value: str) -> ColumnElement[bool]:
         """By `json_each`, whose keys need no quoting."""

@@ -4,6 +4,7 @@ import sqlite3
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Table
@@ -32,6 +33,7 @@ class SqliteStore(SqlStore):
     """One file, one engine. The clock is the process's; see `Store` for the rest."""
 
     _json = SqliteJson()
+    _dialect = "sqlite"
 
     def __init__(
         self, url: URL, now: Callable[[], int] | None = None, lease_now: Callable[[], int] | None = None
@@ -82,6 +84,14 @@ class SqliteStore(SqlStore):
     def _insert_new(table: Table) -> Any:
         """An INSERT that leaves out rows of which a key is taken."""
         return insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+
+    def identity(self) -> object:
+        """The file."""
+        return self._location.path
+
+    def _identity_of(self, conn: Connection) -> object:
+        files = [row[2] for row in conn.exec_driver_sql("PRAGMA database_list") if row[1] == "main"]
+        return Path(files[0]).resolve() if files and files[0] else None
 
     def _naming_failures(self) -> AbstractContextManager[None]:
         if self._is_closed:

@@ -1,0 +1,95 @@
+//! What the random tests know of a run of the real core: which attempts ended, in which order, and what each of them saw.
+//! What that means for the flow is for the reference to say.
+
+use std::collections::HashMap;
+
+use penstock_core::flow::{Event, EventBody};
+use penstock_core::ids::FlowId;
+use serde_json::Value;
+
+use super::database::Database;
+use super::tasks::Place;
+
+/// What a worker was sent for one attempt.
+pub struct Seen {
+    pub tries: u64,
+    pub view: Value,
+    pub at: i64,
+}
+
+/// One step: its events in order, and what its attempts saw.
+#[derive(Default)]
+pub struct Ran {
+    pub events: Vec<Event>,
+    pub seen: Vec<Seen>,
+}
+
+/// One flow: how it ended, and its part of the journal that is about no step.
+pub struct FlowRecord {
+    pub id: FlowId,
+    pub status: String,
+    pub state: Value,
+    pub error: Option<String>,
+    /// The order number of its cancellation.
+    pub cancelled: Option<u64>,
+    /// How many events are about its steps.
+    pub events: usize,
+}
+
+#[derive(Default)]
+pub struct Record {
+    /// By the words of their place.
+    pub steps: HashMap<String, Ran>,
+    /// By the words of the call that started them; the root has none.
+    pub flows: HashMap<String, FlowRecord>,
+}
+
+/// A step's place as one text, unique over all flows of a case.
+pub fn words(place: &Place) -> String {
+    format!("{} {} {}", place.path, place.node, place.visit)
+}
+
+/// An answer or an error without what only the core can know: texts, types and keys of steps.
+pub fn plain(mut state: Value) -> Value {
+    if let Some(Value::Object(error)) = state.get_mut("on_error") {
+        error.retain(|name, _| ["code", "node", "data"].contains(&name.as_str()));
+    }
+    state
+}
+
+impl Record {
+    /// Puts the journals of a database where the places of their steps are known.
+    pub fn read(
+        db: &Database,
+        places: &HashMap<(FlowId, u64), Place>,
+        labels: &HashMap<FlowId, String>,
+    ) -> Self {
+        let mut record = Self::default();
+        for (id, row) in &db.flows {
+            let Some(label) = labels.get(id) else { continue };
+            let is_of_step = |event: &&Event| {
+                event.step > 0 && !matches!(event.body, EventBody::Started | EventBody::Control(_))
+            };
+            for event in row.journal.iter().filter(is_of_step) {
+                let place = places.get(&(*id, event.step));
+                let place =
+                    place.unwrap_or_else(|| panic!("seed {}: {event:?} of a step that never ran", db.seed));
+                record.steps.entry(words(place)).or_default().events.push(event.clone());
+            }
+            let output = row.output.as_ref().map_or(Value::Null, |text| serde_json::from_str(text).unwrap());
+            let is_cancel = |event: &&Event| {
+                matches!(&event.body, EventBody::Control(penstock_core::flow::event::Control::Cancel { .. }))
+            };
+            let flow = FlowRecord {
+                id: *id,
+                status: row.status.to_owned(),
+                state: plain(output),
+                error: row.folded.error().map(|error| error.error.code.clone()),
+                cancelled: row.journal.iter().find(is_cancel).map(|event| event.ord),
+                events: row.journal.iter().filter(is_of_step).count(),
+            };
+            record.flows.insert(label.clone(), flow);
+        }
+        record
+    }
+}
