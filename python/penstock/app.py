@@ -121,13 +121,10 @@ class App:
     def _adopt_functions(self) -> None:
         """Register the functions that graphs use as nodes: a graph may name them after it was added."""
         for graph in self._graphs.values():
-            for name, function in getattr(graph, "functions", {}).items():
-                known = self._functions.setdefault(name, function)
-                if known is not function:
-                    raise Invalid(
-                        f"the graph {graph.name!r} uses a function as the task {name!r}, and the app has another "
-                        "of that name; register one of them with task(name='…')"
-                    )
+            for name, function in list(graph.functions.items()):
+                if self._functions.setdefault(name, function) != function:
+                    graph.set_apart(name)
+            self._functions.update(graph.functions)
 
 
 def _mark(function: Callable[..., Any], name: str) -> None:
