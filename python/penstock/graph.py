@@ -40,7 +40,7 @@ class Retry:
         max_interval: No delay is longer.
         give_up_after: No attempt starts later than this after the step was made.
         jitter: The part of each delay, 0 to 1, that chance may take away.
-        on: Error codes or exception types that are retried, a type by its name and without its subclasses; empty: all.
+        on: Error codes or exception types that are retried, a type by its name and with its subclasses; empty: all.
         not_on: Those that are not; stronger than `on`.
 
     Raises:
