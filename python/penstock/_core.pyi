@@ -846,6 +846,7 @@ _Recorded: TypeAlias = tuple[
     int,  # created_at
     Sequence[_JournalLine],  # the whole journal
 ]
+
 def mermaid_head(direction: str) -> str:
     """Write the first line of a Mermaid flowchart.
 

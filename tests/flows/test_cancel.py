@@ -170,3 +170,9 @@ def test_a_paused_tree_is_cancelled(engine: Engine) -> None:
     engine.cancel(key, "over")
     assert engine.wait(key, timeout=10).cancel_reason == "over"
     eventually(lambda: engine.snapshot(child).status == "cancelled", what="the end of the child")
+
+
+def test_blanks_around_a_reason_are_not_kept(engine: Engine) -> None:
+    key = engine.create("double", {"n": 1}, hold=True)
+    engine.cancel(key, "  out of stock\n")
+    assert engine.wait(key, timeout=20).cancel_reason == "out of stock"
