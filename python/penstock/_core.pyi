@@ -95,6 +95,11 @@ _LoadRow: TypeAlias = tuple[
     bool,  # delete_on_completion
     list[_EventRow],  # journal
 ]
+_Limit: TypeAlias = tuple[
+    int | None,  # max_concurrency
+    float | None,  # rate, steps a second
+    float | None,  # burst
+]
 _Message: TypeAlias = tuple[
     int,  # seq
     str,  # kind
@@ -123,6 +128,24 @@ _JournalLine: TypeAlias = tuple[
 
 # --- rows that come out ---
 
+_WaitingRow: TypeAlias = tuple[
+    bytes,  # flow_id
+    int,  # step
+    str,  # node
+    str,  # resource
+    str,  # reason
+    str,  # what there is to know about it, a JSON object
+    int | None,  # when that may change by time alone
+]
+_ResourceRow: TypeAlias = tuple[
+    str,  # name
+    int,  # ready steps
+    int,  # steps in workers
+    int,  # steps started in the last second
+    float | None,  # what the valve lets through a second
+    str | None,  # the open breaker's cause
+    int | None,  # its next probe
+]
 _FlowRow: TypeAlias = tuple[
     bytes,  # flow_id
     bytes,  # root_id
@@ -570,6 +593,42 @@ class Core:
         """Return the ids of the flows that it owns, in no order.
 
         Those of which the creation is not known to be committed are left out.
+        """
+
+    def why(self, flow_id: bytes, limit: int, now_ms: int) -> list[_WaitingRow] | None:
+        """Say of each step of a flow that does not run why not, by number; None when the flow is not owned here."""
+
+    def waiting(self, resource: str | None, limit: int, now_ms: int) -> list[_WaitingRow]:
+        """Say why ready steps wait, best band and oldest first; with *resource* only those that lean on it."""
+
+    def resources(self, now_ms: int) -> list[_ResourceRow]:
+        """Show what each resource does, by name."""
+
+    def take_resource_changes(self) -> list[tuple[str, str]]:
+        """Return what other replicas should know of resources since the last call: name and state, as JSON."""
+
+    def learn_resources(self, rows: Sequence[tuple[str, str]], now_ms: int) -> None:
+        """Take in what `take_resource_changes` of other replicas, or of an earlier life, has given.
+
+        Raises:
+            Invalid: A state cannot be read; the others count all the same.
+        """
+
+    def set_limits(
+        self,
+        resource: str,
+        total: _Limit,
+        each: _Limit,
+        per: str | None,
+        now_ms: int,
+    ) -> None:
+        """Bound a resource, and each partition of it, from now on; what runs goes on.
+
+        Args:
+            per: What names a step's partition: `fairness_key`, or `baggage.` and a path in the flow's baggage.
+
+        Raises:
+            Invalid: A bound or *per* makes no sense.
         """
 
     def owned_of(self, flow_ids: Sequence[bytes]) -> list[bytes]:

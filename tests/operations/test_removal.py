@@ -187,7 +187,8 @@ def test_a_purge_takes_the_filters_of_a_list(ops: Operations, clock: MovedClock)
     assert [flow.key for flow in ops.list().items] == [young]
     assert ops.purge(fairness_key="ada", priority=4) == 0
     assert ops.purge(newer_than=noon) == 1
-    assert ops.purge(thread=old[0]) == 0
+    with pytest.raises(NotFound):
+        ops.purge(thread=old[0])
 
 
 def test_an_age_is_an_instant_or_a_duration(ops: Operations, clock: MovedClock) -> None:
