@@ -7,7 +7,7 @@ import binascii
 import inspect
 import json
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import Invalid, NotFound
