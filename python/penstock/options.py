@@ -20,7 +20,7 @@ from penstock.outcome import Json
 #: A timedelta or a number of seconds.
 Duration: TypeAlias = timedelta | float
 
-PRIORITIES = range(2**31)
+INT32 = range(-(2**31), 2**31)
 MAX_KEY_BYTES = 255
 MAX_ADDRESS_BYTES = 1024
 MAX_DURATION_MS = 100 * 366 * 24 * 60 * 60 * 1000
@@ -206,7 +206,7 @@ class FlowOptions:
     """Options of a new flow; making one checks them.
 
     Attributes:
-        priority: Lower goes first, from 0 on, 32 bits, strict; None takes the engine's default (100).
+        priority: Lower goes first, 32 bits, strict; None takes the engine's default (100).
         fairness_key: Whose work it is, at most 255 bytes; keys share a band by weight.
         fairness_weight: Share of its key, finite and above zero.
         time_budget: For each attempt of a step; None takes the node's or the engine's (2 minutes).
@@ -260,10 +260,8 @@ class FlowOptions:
     def _check_scheduling(self) -> None:
         priority = self.priority
         is_number = isinstance(priority, int) and not isinstance(priority, bool)
-        if priority is not None and not (is_number and priority in PRIORITIES):
-            raise Invalid(
-                f"priority is {priority!r}: give an integer from 0 on, of 32 bits; lower goes first"
-            )
+        if priority is not None and not (is_number and priority in INT32):
+            raise Invalid(f"priority is {priority!r}: give an integer of 32 bits, lower goes first")
         weight = self.fairness_weight
         if isinstance(weight, bool) or not isinstance(weight, (int, float)):
             raise Invalid(f"fairness_weight is {weight!r}: give a number above zero")

@@ -14,7 +14,7 @@ from penstock.errors import Invalid, NotFound
 from penstock.operations.context import Context
 from penstock.operations.read import error_info, instant
 from penstock.operations.threads import thread_of
-from penstock.options import PRIORITIES, Duration, check_names, check_text, duration_ms, instant_ms
+from penstock.options import INT32, Duration, check_names, check_text, duration_ms, instant_ms
 from penstock.outcome import STATUSES, FlowSummary, Page
 from penstock.runtime.correlation import correlation_id
 from penstock.store.rows import FlowFilter
@@ -68,8 +68,8 @@ def read_filter(
     for name, value in (named | {"error_code": error_code, "search": search}).items():
         if value is not None:
             check_text(value, name, MAX_TEXT_BYTES)
-    if priority is not None and (isinstance(priority, bool) or priority not in PRIORITIES):
-        raise Invalid(f"priority is {priority!r}: give an integer from 0 on, of 32 bits")
+    if priority is not None and (isinstance(priority, bool) or priority not in INT32):
+        raise Invalid(f"priority is {priority!r}: give an integer of 32 bits")
     if not isinstance(children, bool):
         raise Invalid(f"children is {children!r}: give True or False")
     if shard is not None and shard != context.shard:
