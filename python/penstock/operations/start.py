@@ -218,6 +218,7 @@ def begin(settings: Settings) -> tuple[Replica, Context]:
         default_priority=settings.default_priority,
         time_budget_ms=settings.time_budget_ms,
         url=settings.shown_url,
+        owner_name=settings.name,
     )
     if settings.on_flow_stopped is not None:
         replica.subscribe(partial(tell_stopped, context, settings.on_flow_stopped))
