@@ -13,6 +13,7 @@ from penstock import errors
 from penstock.app import App
 from penstock.flow import Flow, current_flow
 from penstock.graph import END, First, Graph, Retry, Tolerate
+from penstock.options import Limit
 from penstock.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
     "First",
     "Flow",
     "Graph",
+    "Limit",
     "Outcome",
     "Retry",
     "Tolerate",

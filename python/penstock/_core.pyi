@@ -611,7 +611,7 @@ class Core:
         """Take in what `take_resource_changes` of other replicas, or of an earlier life, has given.
 
         Raises:
-            Invalid: A state cannot be read; the others count all the same.
+            CorruptJournal: A state cannot be read; the others count all the same.
         """
 
     def set_limits(

@@ -169,7 +169,7 @@ class WaitingStep:
         resource: What its task leans on; None where only the owner knows.
         reason: A step's: `not_due`, `parked`, `paused`, `breakpoint`, `committing`, `valve`, `breaker`, `limit`,
             `guarded`, `better_band`, `fairness_turn`, `no_free_worker`. A flow's: `paused`, `breakpoint`, `not_due`,
-            `unclaimed`, `parked`, and `elsewhere` where another engine knows.
+            `unclaimed`, `loading`, `parked`, and `elsewhere` where another engine knows.
         detail: What there is to know about the reason.
         until: When that may change by time alone, None for never.
         owner: Who owns the flow, None for nobody: the engine's name, or `replica` and its number.

@@ -77,6 +77,7 @@ def test_the_workflows_of_the_howto_on_testing_are_tested_as_it_says(tmp_path: P
         "concepts/state",
         "concepts/conditions",
         "concepts/cohorts",
+        "concepts/scheduling",
         "reference/graph",
         "reference/operations/history",
         "reference/operations/why",

@@ -111,7 +111,8 @@ def _of_row(context: Context, row: WaitRow) -> tuple[WaitingStep, ...]:
     if held:
         return held
     if row.owner is not None:
-        return (_told(context, row.flow_id, owner, "elsewhere"),)
+        is_mine = row.owner == context.store.replica_id
+        return (_told(context, row.flow_id, owner, "loading" if is_mine else "elsewhere"),)
     if row.ready_at is not None:
         return (_told(context, row.flow_id, None, "unclaimed", _since(row)),)
     reason = "parked" if row.wake_at is None or row.status == "interrupted" else "not_due"
