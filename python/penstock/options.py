@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias, TypedDict
 
-from penstock.encoding import encode
+from penstock.encoding import encode, is_record, plain
 from penstock.errors import Invalid, InvalidState
 from penstock.outcome import Json
 
@@ -75,12 +75,14 @@ def instant_ms(value: datetime, what: str) -> int:
 
 
 def encode_object(value: Mapping[str, Json], what: str) -> bytes:
-    """Encode a JSON mapping, such as a state, as ASCII bytes.
+    """Encode a JSON mapping, such as a state, as ASCII bytes; a dataclass or a model stands for its fields.
 
     Raises:
         Invalid: `value` is no mapping with string keys, or holds what JSON has no form for; the message says what to
             write instead.
     """
+    if is_record(value):
+        value = plain(value)
     if not isinstance(value, Mapping):
         raise Invalid(f"{what} is {_brief(value)}: give a mapping of field names to JSON values")
     for key in value:
