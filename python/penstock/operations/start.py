@@ -19,8 +19,8 @@ from penstock.operations.limits import Checked, Limits, check_limits, set_limits
 from penstock.operations.notify import tell_stopped
 from penstock.operations.port import EnginePort, load
 from penstock.options import (
+    INT32,
     MAX_KEY_BYTES,
-    PRIORITIES,
     Duration,
     budget_ms,
     check_names,
@@ -273,8 +273,8 @@ def check_priority(default_priority: int) -> None:
     """Refuse a default that no flow could have."""
     if isinstance(default_priority, bool) or not isinstance(default_priority, int):
         raise Invalid(f"default_priority is {default_priority!r}: give an integer")
-    if default_priority not in PRIORITIES:
-        raise Invalid(f"default_priority is {default_priority!r}: give one from 0 on, of 32 bits")
+    if default_priority not in INT32:
+        raise Invalid(f"default_priority is {default_priority!r}: it must fit into 32 bits")
 
 
 def without_password(url: str) -> str:
