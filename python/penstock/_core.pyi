@@ -1025,7 +1025,10 @@ def first_events(*, hold: bool, start_at: int | None) -> list[str]:
     """Write the bodies of the `control` events that a new flow begins with."""
 
 def new_flow_id(now_ms: int) -> bytes:
-    """Make a flow's id: a UUIDv7 whose other bits are from the system's random source."""
+    """Make a flow's id: a UUIDv7 that is greater than those that this process made at the same instant.
+
+    62 of its bits are from the system's random source.
+    """
 
 def flow_key(shard: int, flow_id: bytes) -> str:
     """Write the key of a flow: `SHARD-ID`, the id in base32.

@@ -18,7 +18,15 @@ from penstock.operations.context import Context
 from penstock.operations.limits import Checked, Limits, check_limits, set_limits
 from penstock.operations.notify import tell_stopped
 from penstock.operations.port import EnginePort, load
-from penstock.options import INT32, MAX_KEY_BYTES, Duration, check_names, check_text, duration_ms
+from penstock.options import (
+    INT32,
+    MAX_KEY_BYTES,
+    Duration,
+    budget_ms,
+    check_names,
+    check_text,
+    duration_ms,
+)
 from penstock.runtime.loop import AnyPool, PoolMaker
 from penstock.runtime.replica import Replica
 from penstock.workers.inline import InlinePool
@@ -161,7 +169,7 @@ class Settings:
             threads=threads,
             name=name,
             lease_ms=_lease_ms(lease),
-            time_budget_ms=duration_ms(time_budget, "time_budget", is_zero_allowed=False),
+            time_budget_ms=budget_ms(time_budget),
             default_priority=default_priority,
             retain_ms=retain_ms(retain),
             loader=loader,
