@@ -85,8 +85,9 @@ fn failed(rng: &mut Rng, habits: Habits, place: &Place) -> Act {
     let mut meta = json!({"code": code, "message": format!("{} \u{0} failed", place.node),
         "type": "builtins.OSError", "traceback": "Traceback", "retryable": class == "retryable", "class": class,
         "data": {"visit": place.visit}});
-    if class == "rate_limited" {
-        meta["retry_after_ms"] = json!(5);
+    if habits.wild && (class == "rate_limited" || class == "unavailable") {
+        // Longer than a flow stays in memory: one that comes back sooner leaves no event, and would do the same for ever.
+        meta["retry_after_ms"] = json!(6_000);
     }
     Act::Failed { meta }
 }
