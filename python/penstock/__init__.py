@@ -11,9 +11,37 @@ from typing import TYPE_CHECKING
 
 from penstock import errors
 from penstock.app import App
+from penstock.errors import (
+    Conflict,
+    EngineUnavailable,
+    InterruptTimeout,
+    Invalid,
+    NotFound,
+    PenstockError,
+    Permanent,
+    RateLimited,
+    Retryable,
+    SubgraphFailed,
+    Unavailable,
+    WaitTimeout,
+)
 from penstock.flow import Flow, current_flow
 from penstock.graph import END, First, Graph, Retry, Tolerate
-from penstock.outcome import Outcome
+from penstock.options import Limit
+from penstock.outcome import (
+    ErrorInfo,
+    FlowSummary,
+    OpenInterrupt,
+    Outcome,
+    Page,
+    ProcessInfo,
+    ReplicaInfo,
+    ResourceInfo,
+    ShardInfo,
+    StepEvent,
+    StepInfo,
+    WaitingStep,
+)
 
 if TYPE_CHECKING:
     from penstock.aio import AsyncEngine
@@ -26,13 +54,37 @@ __all__ = [
     "App",
     "AsyncEngine",
     "Client",
+    "Conflict",
     "Engine",
+    "EngineUnavailable",
+    "ErrorInfo",
     "First",
     "Flow",
+    "FlowSummary",
     "Graph",
+    "InterruptTimeout",
+    "Invalid",
+    "Limit",
+    "NotFound",
+    "OpenInterrupt",
     "Outcome",
+    "Page",
+    "PenstockError",
+    "Permanent",
+    "ProcessInfo",
+    "RateLimited",
+    "ReplicaInfo",
+    "ResourceInfo",
     "Retry",
+    "Retryable",
+    "ShardInfo",
+    "StepEvent",
+    "StepInfo",
+    "SubgraphFailed",
     "Tolerate",
+    "Unavailable",
+    "WaitTimeout",
+    "WaitingStep",
     "current_flow",
     "errors",
 ]

@@ -184,7 +184,7 @@ pub(crate) struct Live {
     pub journal_bytes: usize,
     pub snapshot_len: usize,
     pub is_releasing: bool,
-    /// With many steps: when it may next be asked whether they all wait.
+    /// With many steps: when it may next be looked at to be let go.
     pub look_again_at: i64,
     pub is_stopping: bool,
     /// Rolled back: waits to be loaded again.

@@ -58,6 +58,8 @@ pub struct TaskError {
     pub message: String,
     /// The exception's qualified name, empty for the engine's own failures.
     pub type_name: Box<str>,
+    /// The qualified names of the exception's base types. Only the choice of a retry reads them; not recorded.
+    pub bases: Vec<Box<str>>,
     /// Text of the traceback.
     pub traceback: Option<Box<str>>,
     /// What the task attached.
@@ -126,6 +128,10 @@ impl TaskError {
                 "code" => error.code = text(&value),
                 "message" => error.message = text(&value),
                 "type" => error.type_name = text(&value).into(),
+                "bases" => {
+                    let names = value.elements().unwrap_or_default();
+                    error.bases = names.iter().map(|name| text(name).into()).collect();
+                }
                 "traceback" => {
                     error.traceback = Some(text(&value).into_boxed_str()).filter(|text| !text.is_empty());
                 }
