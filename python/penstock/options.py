@@ -14,13 +14,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias, TypedDict
 
 from penstock.encoding import encode, is_record, plain
-from penstock.errors import Invalid
+from penstock.errors import Invalid, InvalidState
 from penstock.outcome import Json
 
 #: A timedelta or a number of seconds.
 Duration: TypeAlias = timedelta | float
 
 INT32 = range(-(2**31), 2**31)
+_UINT32 = range(1, 2**32)
 MAX_KEY_BYTES = 255
 MAX_ADDRESS_BYTES = 1024
 MAX_DURATION_MS = 100 * 366 * 24 * 60 * 60 * 1000
@@ -49,6 +50,18 @@ def duration_ms(value: Duration, what: str, *, is_zero_allowed: bool = True) -> 
     return whole_ms
 
 
+def budget_ms(value: Duration) -> int:
+    """Turn a time budget into whole milliseconds.
+
+    Raises:
+        Invalid: As `duration_ms`, or it is shorter than a millisecond.
+    """
+    whole_ms = duration_ms(value, "time_budget", is_zero_allowed=False)
+    if (value if isinstance(value, timedelta) else timedelta(seconds=value)) < _MILLISECOND:
+        raise Invalid(f"time_budget is {value!r}: give a millisecond or more")
+    return whole_ms
+
+
 def instant_ms(value: datetime, what: str) -> int:
     """Turn an aware datetime into milliseconds since 1970, UTC.
 
@@ -66,8 +79,8 @@ def encode_object(value: Mapping[str, Json], what: str) -> bytes:
     """Encode a JSON mapping, such as a state, as ASCII bytes; a dataclass or a model stands for its fields.
 
     Raises:
-        Invalid: `value` is no mapping with string keys.
-        InvalidState: It holds what JSON has no form for; the message says what to write instead.
+        Invalid: `value` is no mapping with string keys, or holds what JSON has no form for; the message says what to
+            write instead.
     """
     if is_record(value):
         value = plain(value)
@@ -76,7 +89,11 @@ def encode_object(value: Mapping[str, Json], what: str) -> bytes:
     for key in value:
         if not isinstance(key, str):
             raise Invalid(f"{what} has the key {key!r}: field names are strings")
-    return encode(dict(value), what).encode("ascii")
+    try:
+        return encode(dict(value), what).encode("ascii")
+    except InvalidState as error:
+        # That is how a step fails; an operation refuses.
+        raise Invalid(error.message) from None
 
 
 def _brief(value: object) -> str:
@@ -115,6 +132,56 @@ def _check_flag(value: object, what: str) -> None:
         raise Invalid(f"{what} is {value!r}: give True or False")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """What an engine may ask of a resource; making one checks it.
+
+    Attributes:
+        max_concurrency: Steps of it that run at a time.
+        rate: Steps of it that start in a second.
+        burst: How many of them may start at once after a rest; default a tenth of the rate, at least 1.
+        partition: What the limit is for each of, instead of for the whole: `fairness_key`, or `baggage.` and a path in
+            the flow's baggage, such as `baggage.tenant`.
+
+    Raises:
+        Invalid: A bound lets nothing through or makes no sense, or there is none.
+    """
+
+    max_concurrency: int | None = None
+    rate: float | None = None
+    burst: float | None = None
+    partition: str | None = None
+
+    def __post_init__(self) -> None:
+        most = self.max_concurrency
+        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most not in _UINT32):
+            raise Invalid(f"max_concurrency is {most!r}: give an integer of at least 1")
+        self._check(self.rate, "rate", 0)
+        self._check(self.burst, "burst", 1)
+        if most is None and self.rate is None:
+            raise Invalid("the limit limits nothing: give max_concurrency or rate")
+        if self.burst is not None and self.rate is None:
+            raise Invalid(f"burst is {self.burst!r} without a rate: give both")
+        if self.partition is not None:
+            check_text(self.partition, "partition", MAX_KEY_BYTES)
+            path = self.partition.removeprefix("baggage.").split(".")
+            is_path = self.partition.startswith("baggage.") and all(path)
+            if self.partition != "fairness_key" and not is_path:
+                raise Invalid(
+                    f"partition is {self.partition!r}: give 'fairness_key', or 'baggage.' and a path in the baggage"
+                )
+
+    @staticmethod
+    def _check(value: float | None, what: str, least: int) -> None:
+        if value is None:
+            return
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (is_number and math.isfinite(value) and value >= least and value > 0):
+            raise Invalid(
+                f"{what} is {value!r}: give a number {'above 0' if least == 0 else 'of at least 1'}"
+            )
+
+
 class CreateOptions(TypedDict, total=False):
     """The options of `create`, `create_many` and `run` as keyword arguments; see `FlowOptions`."""
 
@@ -144,8 +211,8 @@ class Filters(TypedDict, total=False):
         error_code: Of the error that a flow failed with.
         search: A text that occurs in the workflow's name, the business key, the tags, the error or the reason of a
             cancel, whatever the case of its letters; or a whole key.
-        older_than: Last changed before this instant.
-        newer_than: Last changed at this instant or later.
+        older_than: Last changed before this instant, or longer ago than this, by the database's clock.
+        newer_than: Last changed at this instant or later, or no longer ago than this.
         shard: The number of a database.
     """
 
@@ -158,8 +225,8 @@ class Filters(TypedDict, total=False):
     tags: Mapping[str, str] | None
     error_code: str | None
     search: str | None
-    older_than: datetime | None
-    newer_than: datetime | None
+    older_than: datetime | Duration | None
+    newer_than: datetime | Duration | None
     shard: int | None
 
 
@@ -279,7 +346,7 @@ class FlowOptions:
         """The time budget in milliseconds, None for the default."""
         if self.time_budget is None:
             return None
-        return duration_ms(self.time_budget, "time_budget", is_zero_allowed=False)
+        return budget_ms(self.time_budget)
 
     @property
     def start_at_ms(self) -> int | None:

@@ -326,7 +326,8 @@ fn a_worker_that_is_ended_for_one_step_does_not_charge_the_others() {
     bench.hand_out_at(NOW + 900);
     assert_eq!(bench.running.len(), 2, "the right one began later");
 
-    assert_eq!(bench.engine.next_due(), (None, Some(100)));
+    let (place, budget) = bench.engine.next_due();
+    assert_eq!((place, budget), (Some(NOW + 1_000), Some(100)), "its place is written then");
     bench.pass_to(NOW + 1_000);
     bench.hand_out();
     assert_eq!(bench.cancelled, [left], "it is told");
@@ -401,4 +402,30 @@ fn a_cancelled_step_that_does_not_end_is_given_up_at_its_budget() {
     bench.pass_to(NOW + 2_000);
     bench.pass_to(NOW + 3_000);
     assert_eq!(bench.engine.overdue().last().map(|late| late.dispatch), Some(left));
+}
+
+#[test]
+fn a_step_whose_resource_is_gone_waits_for_the_probe_and_nothing_is_written() {
+    let mut bench = Bench::new(1, &[("leaf", LEAF)]);
+    let first = bench.create("leaf", 1);
+    bench.commit();
+    let second = bench.create("leaf", 2);
+    bench.commit();
+    bench.finish(
+        "ask",
+        Outcome::Error,
+        r#"{"code":"unavailable","message":"refused","class":"unavailable"}"#,
+    );
+    assert!(bench.commit().is_empty());
+    bench.hand_out();
+    let waits = bench.engine.waiting(Some("ask"), 10, NOW);
+    assert_eq!(
+        waits.iter().map(|wait| (wait.reason, wait.until)).collect::<Vec<_>>(),
+        [("breaker", Some(NOW + 100))]
+    );
+    assert!(waits[0].detail.contains("refused") && [first, second].contains(&waits[0].flow));
+    let (row, ready) = bench.engine.resources(NOW).remove(0);
+    assert_eq!((&*row.name, ready, row.running, row.trip.is_some()), ("ask", 1, 1, true));
+    assert_eq!(bench.engine.take_resource_changes().len(), 1);
+    assert_eq!(bench.engine.next_due().0, Some(NOW + 100));
 }

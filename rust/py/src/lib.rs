@@ -16,6 +16,7 @@ mod report;
 mod rewind;
 mod row;
 mod state;
+mod waits;
 mod worker;
 
 use pyo3::prelude::*;
@@ -31,5 +32,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     report::register(module)?;
     rewind::register(module)?;
     state::register(module)?;
+    waits::register(module)?;
     worker::register(module)
 }

@@ -137,7 +137,8 @@ impl Engine {
             group.after(id, if is_own { After::Offer { step } } else { After::OfferAgain { step } });
         }
         if matches!(&event.body, EventBody::Control(Control::Rewind(_))) {
-            live.sent_back.extend(effects.ready.iter().map(|step| (*step, event.ord)));
+            let again = effects.ready.iter().chain(&effects.revived).chain(&effects.waiting_again);
+            live.sent_back.extend(again.map(|step| (*step, event.ord)));
         }
         self.sweep(serial, &effects.dropped, group, now_ms);
         match &event.body {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::park::Call;
 use crate::error::{Error, Result};
+use crate::flow_control::Ended;
 use crate::json::{self, Value};
 use crate::state::Changes;
 
@@ -78,6 +79,15 @@ impl TaskError {
     /// Whether the step goes back unharmed: its attempt does not count.
     pub fn is_bounce(&self) -> bool {
         matches!(self.class, ErrorClass::RateLimited | ErrorClass::Unavailable)
+    }
+
+    /// What the attempt says of the resource that it leant on.
+    pub fn says(&self) -> Ended<'_> {
+        match self.class {
+            ErrorClass::RateLimited => Ended::RateLimited,
+            ErrorClass::Unavailable => Ended::Unavailable(&self.message),
+            _ => Ended::Otherwise,
+        }
     }
 
     /// Makes it fit into an event of `limit` bytes: first its data goes, then its texts are cut.
