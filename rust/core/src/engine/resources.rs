@@ -124,7 +124,8 @@ impl Engine {
     /// dying replica held is written of step by step, and a long wait is written so that the flow can be released.
     pub(super) fn bounce_ms(&self, live: &Live, error: &TaskError) -> Option<i64> {
         let is_free = live.crashes == 0 && !live.is_reloading && !live.is_stopping;
-        let wait_ms = i64::try_from(error.retry_after_ms.unwrap_or(0)).unwrap_or(i64::MAX);
+        let wait_ms =
+            i64::try_from(error.retry_after_ms.map_or(0, std::num::NonZeroU64::get)).unwrap_or(i64::MAX);
         (error.is_bounce() && is_free && wait_ms < self.options.release_after_ms).then_some(wait_ms)
     }
 

@@ -1,6 +1,7 @@
 //! What an attempt came to: the results that workers send, and the errors that stay.
 
 use std::fmt::Write;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::park::Call;
@@ -49,6 +50,10 @@ impl ErrorClass {
     }
 }
 
+/// Names of types; behind one pointer, so that errors stay small.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Bases(pub Vec<String>);
+
 /// The failure of one attempt, before it has a place.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct TaskError {
@@ -59,7 +64,7 @@ pub struct TaskError {
     /// The exception's qualified name, empty for the engine's own failures.
     pub type_name: Box<str>,
     /// The qualified names of the exception's base types. Only the choice of a retry reads them; not recorded.
-    pub bases: Vec<Box<str>>,
+    pub bases: Option<Box<Bases>>,
     /// Text of the traceback.
     pub traceback: Option<Box<str>>,
     /// What the task attached.
@@ -67,7 +72,7 @@ pub struct TaskError {
     /// How to treat it.
     pub class: ErrorClass,
     /// When a bounced step may come again.
-    pub retry_after_ms: Option<u64>,
+    pub retry_after_ms: Option<NonZeroU64>,
 }
 
 impl TaskError {
@@ -130,7 +135,7 @@ impl TaskError {
                 "type" => error.type_name = text(&value).into(),
                 "bases" => {
                     let names = value.elements().unwrap_or_default();
-                    error.bases = names.iter().map(|name| text(name).into()).collect();
+                    error.bases = Some(Box::new(Bases(names.iter().map(text).collect())));
                 }
                 "traceback" => {
                     error.traceback = Some(text(&value).into_boxed_str()).filter(|text| !text.is_empty());
@@ -138,7 +143,10 @@ impl TaskError {
                 "data" => error.data = Some(value).filter(|value| !value.is_null()),
                 "class" => error.class = ErrorClass::parse(&text(&value)),
                 "retryable" => retryable = value.raw() == "true",
-                "retry_after_ms" => error.retry_after_ms = value.raw().parse().ok(),
+                "retry_after_ms" => {
+                    error.retry_after_ms =
+                        value.raw().parse().ok().and_then(|wait: u64| NonZeroU64::new(wait.max(1)));
+                }
                 _ => {}
             }
         }

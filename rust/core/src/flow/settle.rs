@@ -1,5 +1,7 @@
 //! From a result to its event: decides, changes nothing.
 
+use std::num::NonZeroU64;
+
 use super::event::{Entry, Event, EventBody, Next, Route};
 use super::outcome::{ErrorClass, StepError, TaskError, TaskResult};
 use super::park::{Call, CallKind};
@@ -240,7 +242,7 @@ impl Flow {
     ) -> EventBody {
         error.fit(context.max_event_bytes);
         let planned = self.plan_retry(step, &error, context);
-        error.bases = Vec::new();
+        error.bases = None;
         if let Some((not_before, attempt)) = planned {
             let error = Some(self.place(step, error));
             return EventBody::Retry { changes: Changes::default(), error, not_before, attempt };
@@ -262,13 +264,14 @@ impl Flow {
     /// When the step runs again after `error`, and as which attempt; `None` when it does not.
     fn plan_retry(&self, step: &Step, error: &TaskError, context: &Context<'_>) -> Option<(i64, u32)> {
         if error.is_bounce() {
-            let wait = error.retry_after_ms.unwrap_or(BOUNCE_MS);
+            let wait = error.retry_after_ms.map_or(BOUNCE_MS, NonZeroU64::get);
             return Some((later(context.now_ms, wait.max(1)), step.attempt));
         }
         let policy = self.graph.node(step.node).retry.as_ref()?;
-        let types = std::iter::once(&*error.type_name).chain(error.bases.iter().map(|base| &**base));
+        let types = std::iter::once(&*error.type_name)
+            .chain(error.bases.iter().flat_map(|bases| bases.0.iter().map(String::as_str)));
         let is_over = step.attempt + 1 >= policy.max_attempts;
-        if is_over || error.class == ErrorClass::Permanent || !policy.applies(&error.code, types) {
+        if is_over || error.class == ErrorClass::Permanent || !policy.applies(&error.code, &types) {
             return None;
         }
         let not_before = later(context.now_ms, policy.delay_ms(step.attempt, context.seed ^ step.number));
