@@ -1,6 +1,6 @@
 //! A database that keeps the protocol of live rows, and refuses to hold what no engine may write.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use penstock_core::batch::{Batch, CreateRow, JournalRow, NewFlow, Op};
@@ -57,6 +57,8 @@ pub struct Database {
     pub breakpoints: BTreeSet<FlowId>,
     pub graphs: BTreeMap<[u8; 32], Arc<Graph>>,
     pub dead: BTreeSet<i64>,
+    /// The children whose answers events are, by flow and order number.
+    pub answers: HashMap<(FlowId, u64), FlowId>,
 }
 
 impl Database {
@@ -214,6 +216,12 @@ impl Database {
         assert_eq!(row.ord, found.journal.len() as u64 + 1, "seed {seed}: a gap or a double in the journal");
         let body = EventBody::from_json(row.event, &row.body).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         let event = Event { ord: row.ord, step: row.step, attempt: row.attempt, at: row.at, body };
+        if let EventBody::Resolved { call, .. } = &event.body {
+            let asked = found.folded.step(event.step).and_then(|step| step.calls.get(*call as usize));
+            if let Some(child) = asked.and_then(|call| call.id) {
+                self.answers.insert((*flow, event.ord), child);
+            }
+        }
         found.folded.apply(&event, None).unwrap_or_else(|e| panic!("seed {seed}: {e}: {event:?}"));
         found.journal.push(event);
     }
