@@ -82,10 +82,9 @@ impl Rig<'_> {
     pub(super) fn notice(&mut self, flow: FlowId) {
         let Some(row) = self.db.flows.get(&flow) else { return };
         let read = self.past.read.insert(flow, row.journal.len()).unwrap_or(0);
-        for event in row.journal[read..].to_vec() {
+        let news = row.journal[read..].to_vec();
+        for event in news {
             if let EventBody::Control(Control::Rewind(rewind)) = &event.body {
-                let mut rewind = (**rewind).clone();
-                rewind.flow.clear();
                 self.went_back(flow, &event, rewind);
                 continue;
             }
@@ -96,7 +95,7 @@ impl Rig<'_> {
         }
     }
 
-    fn went_back(&mut self, flow: FlowId, event: &Event, rewind: Rewind) {
+    fn went_back(&mut self, flow: FlowId, event: &Event, rewind: &Rewind) {
         if let Some(was_over) = self.past.gone.get_mut(&flow) {
             // Its caller went back at the same time, and it obeyed first or last.
             *was_over = true;
@@ -104,18 +103,19 @@ impl Rig<'_> {
         }
         *self.past.backs.entry(rewind.what.clone()).or_default() += 1;
         if rewind.what == "recover" {
-            self.check_recovered(flow, &rewind);
+            self.check_recovered(flow, rewind);
         }
-        self.past.cut(flow, &rewind);
+        self.past.cut(flow, rewind);
+        let bare = Rewind { flow: String::new(), ..rewind.clone() };
         let woken = rewind.revived.iter().map(|(step, _)| *step);
         let marked: Vec<u64> = rewind.steps.iter().copied().chain(woken).collect();
         for step in marked {
-            let body = EventBody::Control(Control::Rewind(Box::new(rewind.clone())));
+            let body = EventBody::Control(Control::Rewind(Box::new(bare.clone())));
             let mark = Event { step, body, ..event.clone() };
             self.past.facts.entry(flow).or_default().push(mark);
         }
         let (reached, _) = self.look(flow);
-        self.forget(flow, &rewind, &reached);
+        self.forget(flow, rewind, &reached);
     }
 
     /// The places that a flow has come to, and the failures that stand, as the reference sees them.

@@ -81,7 +81,7 @@ impl Record {
                 id: *id,
                 status: row.status.to_owned(),
                 state: plain(output),
-                error: row.folded.error().map(|error| error.error.code.clone()),
+                error: row.folded.error().map(|error| error.error.code.to_string()),
                 cancelled: facts.iter().find(is_cancel).map(|event| event.ord),
                 events,
             };

@@ -124,7 +124,7 @@ impl<'r> Witness<'r> {
             match &event.body {
                 EventBody::Lost { alone, .. } => story.losses += u32::from(*alone),
                 EventBody::Failed { error, .. } => {
-                    return Some((event, error.error.code == "poison" && story.losses >= 2))
+                    return Some((event, &*error.error.code == "poison" && story.losses >= 2))
                 }
                 _ => return Some((event, false)),
             }
