@@ -12,9 +12,9 @@ const WORKER: u32 = 1;
 fn scheduler() -> Scheduler {
     let mut scheduler = Scheduler::new(SlotOptions { threads: 1_000_000, ..SlotOptions::default() });
     scheduler.add_worker(WORKER);
-    ["calm", "tight"].into_iter().for_each(|name| {
+    for name in ["calm", "tight"] {
         scheduler.control_mut().add(name.into());
-    });
+    }
     scheduler
 }
 
@@ -134,8 +134,7 @@ proptest! {
                 let Some(ready) = pick(&mut scheduler) else { break };
                 counts[ready.flow as usize] += 1.0;
                 fluid.serve_one();
-                for key in 0..weights.len() {
-                    let (count, share) = (counts[key], fluid.served[key]);
+                for (key, (count, share)) in counts.iter().zip(&fluid.served).enumerate() {
                     prop_assert!((count - share).abs() < 1.0 + 1e-6, "key {} has {} of {}", key, count, share);
                 }
             }
