@@ -23,8 +23,11 @@ pub const MAIL_KINDS: [&str; 11] = [
     "rewind",
 ];
 
-/// The verdict on a message that did what it asked.
-pub(super) const OBEYED: &str = "{\"ok\":true}";
+/// How the verdict on a message begins that did what it asked.
+pub(super) const DONE: &str = "{\"ok\":true";
+
+/// That verdict, when there is no more to say.
+const OBEYED: &str = "{\"ok\":true}";
 
 /// The verdict on a rewind that met the flow between its end and the commit of that: the sender asks again.
 pub(super) const AGAIN: &str = "{\"ok\":false,\"code\":\"conflict\",\"message\":\"the flow has just stopped; ask again\",\"again\":true}";
