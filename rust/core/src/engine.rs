@@ -12,6 +12,7 @@ mod deferred;
 mod dispatch;
 mod graphs;
 mod holds;
+mod inherit;
 mod mail;
 mod needs;
 mod notify;

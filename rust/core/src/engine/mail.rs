@@ -9,12 +9,13 @@ use crate::json::{self, Value};
 use crate::state::Field;
 
 /// The kinds of messages that this version understands.
-pub const MAIL_KINDS: [&str; 11] = [
+pub const MAIL_KINDS: [&str; 12] = [
     "resume",
     "signal",
     "cancel",
     "child_state",
     "child_result",
+    "child_back",
     "pause",
     "unpause",
     "inherit",
@@ -127,6 +128,7 @@ impl Engine {
                 Ok(())
             }
             "child_result" => self.obey_child_result(serial, &body, is_blamed, group, now_ms),
+            "child_back" => self.obey_child_back(serial, &body, group, now_ms),
             "pause" => self.obey_pause(serial, &body, group, now_ms),
             "unpause" => self.obey_unpause(serial, group, now_ms),
             "inherit" => self.obey_inherit(serial, &body, group, now_ms),
