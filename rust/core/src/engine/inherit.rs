@@ -40,13 +40,7 @@ impl Engine {
     }
 
     /// Tells these children how the flow is held.
-    pub(super) fn tell(
-        &mut self,
-        serial: Serial,
-        children: Vec<FlowId>,
-        group: &mut Group,
-        now_ms: i64,
-    ) {
+    pub(super) fn tell(&mut self, serial: Serial, children: Vec<FlowId>, group: &mut Group, now_ms: i64) {
         let Some(live) = self.flows.get(&serial) else { return };
         let Control::Inherit { holds } = live.flow.word_to_children() else { return };
         for child in children {

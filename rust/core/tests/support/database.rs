@@ -263,7 +263,10 @@ impl Database {
         let body = EventBody::from_json(row.event, &row.body).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         let event = Event { ord: row.ord, step: row.step, attempt: row.attempt, at: row.at, body };
         let is_back = matches!(event.body, EventBody::Control(Control::Rewind(_)) | EventBody::Snapshot(_));
-        assert!(is_back || !found.folded.status().is_finished(), "seed {seed}: an ended flow changed: {event:?}");
+        assert!(
+            is_back || !found.folded.status().is_finished(),
+            "seed {seed}: an ended flow changed: {event:?}"
+        );
         found.folded.apply(&event, None).unwrap_or_else(|e| panic!("seed {seed}: {e}: {event:?}"));
         found.journal.push(event);
     }
