@@ -25,7 +25,7 @@ impl Engine {
 
     fn inherit(&mut self, serial: Serial, holds: Holds, group: &mut Group, now_ms: i64) {
         let Some(live) = self.flows.get(&serial) else { return };
-        if holds.version > live.flow.holds().version && !live.flow.status().is_finished() {
+        if holds.version > live.flow.holds().version {
             self.control(serial, 0, Control::Inherit { holds }, group, now_ms);
         }
     }

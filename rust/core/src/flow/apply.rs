@@ -100,7 +100,9 @@ impl Flow {
             EventBody::Resolved { call, answer, signal } => {
                 self.resolve_call(event.step, *call, answer, &mut effects)?;
                 if let Some(signal) = signal {
-                    self.signals.take(*signal);
+                    let step = self.steps.get(&event.step);
+                    let name = step.and_then(|step| step.calls.get(*call as usize)?.target.as_deref());
+                    self.signals.take_named(name.unwrap_or_default(), *signal);
                 }
             }
             EventBody::Lost { alone, .. } => {
