@@ -38,8 +38,15 @@ impl Bench {
     }
 
     pub fn create(&mut self, workflow: &str, number: u8) -> FlowId {
+        let flow = self.about(workflow, number);
+        let id = flow.id;
+        self.engine.create(flow).unwrap();
+        id
+    }
+
+    pub fn about(&self, workflow: &str, number: u8) -> NewFlow {
         let id = [number; 16];
-        let flow = NewFlow {
+        NewFlow {
             id,
             root: id,
             parent: None,
@@ -59,9 +66,7 @@ impl Bench {
             delete_on_completion: false,
             created_at: NOW,
             first: Vec::new(),
-        };
-        self.engine.create(flow).unwrap();
-        id
+        }
     }
 
     /// Commits what waits, and hands out what is ready then, until nothing moves.
