@@ -326,6 +326,7 @@ impl Flow {
 
     fn remove_step(&mut self, number: u64) -> Option<Step> {
         let step = self.steps.remove(&number)?;
+        self.standing[step.node as usize] -= 1;
         if let Some(cohort) = step.branch.and_then(|branch| self.cohorts.get_mut(&branch.cohort)) {
             cohort.steps.remove(&number);
         }
@@ -334,6 +335,7 @@ impl Flow {
 
     pub(super) fn end(&mut self, status: Status, output: State) {
         self.steps.clear();
+        self.standing.fill(0);
         self.cohorts.clear();
         self.signals = Signals::default();
         self.status = status;
@@ -369,6 +371,7 @@ impl Flow {
             broken: None,
         };
         self.steps.insert(number, step);
+        self.standing[node as usize] += 1;
         if let Some(cohort) = branch.and_then(|branch| self.cohorts.get_mut(&branch.cohort)) {
             cohort.steps.insert(number);
         }
