@@ -18,6 +18,13 @@ pub fn new_id(now_ms: i64, random: [u8; 16]) -> FlowId {
     id
 }
 
+/// The time in an id, in milliseconds since 1970.
+pub fn made_at(id: &FlowId) -> u64 {
+    let mut time = [0; 8];
+    time[2..].copy_from_slice(&id[..6]);
+    u64::from_be_bytes(time)
+}
+
 /// Writes 16 bytes as 26 characters of base32 (RFC 4648, lower case, no padding).
 pub fn encode(id: &FlowId) -> String {
     let mut out = String::with_capacity(ENCODED_LEN);

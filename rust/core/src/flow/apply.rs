@@ -9,6 +9,7 @@ use super::signals::Signals;
 use super::{Branch, Cohort, Flow, Hold, Status, Step, View};
 use crate::error::{Error, Result};
 use crate::graph::NodeIx;
+use crate::ids::made_at;
 use crate::json::Value;
 use crate::state::{Changes, Delta, State};
 
@@ -411,7 +412,7 @@ impl Flow {
             .flat_map(|step| (0..).zip(&step.calls).map(move |(at, call)| (step.number, at, call)))
             .filter(|(_, _, call)| call.kind == kind && call.is_open())
             .collect();
-        open.sort_by_key(|(step, at, call)| (call.id.map(|id| id[..6].to_vec()), *step, *at));
+        open.sort_unstable_by_key(|(step, at, call)| (call.id.as_ref().map(made_at), *step, *at));
         open
     }
 

@@ -20,10 +20,10 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(workers: u32, graphs: &[(&str, &str)]) -> Self {
-        let mut seed = 0;
+        let mut seed = 0_u128;
         let random = Box::new(move || {
             seed += 1;
-            [seed; 16]
+            seed.to_le_bytes()
         });
         let mut engine = Engine::new(Options { threads: 4, ..Options::default() }, random);
         for (workflow, definition) in graphs {
