@@ -11,9 +11,34 @@ from typing import TYPE_CHECKING
 
 from penstock import errors
 from penstock.app import App
+from penstock.errors import (
+    Conflict,
+    EngineUnavailable,
+    InterruptTimeout,
+    Invalid,
+    NotFound,
+    PenstockError,
+    Permanent,
+    RateLimited,
+    Retryable,
+    SubgraphFailed,
+    Unavailable,
+    WaitTimeout,
+)
 from penstock.flow import Flow, current_flow
 from penstock.graph import END, First, Graph, Retry, Tolerate
-from penstock.outcome import Outcome
+from penstock.outcome import (
+    ErrorInfo,
+    FlowSummary,
+    OpenInterrupt,
+    Outcome,
+    Page,
+    ProcessInfo,
+    ReplicaInfo,
+    ShardInfo,
+    StepEvent,
+    StepInfo,
+)
 
 if TYPE_CHECKING:
     from penstock.aio import AsyncEngine
@@ -26,13 +51,34 @@ __all__ = [
     "App",
     "AsyncEngine",
     "Client",
+    "Conflict",
     "Engine",
+    "EngineUnavailable",
+    "ErrorInfo",
     "First",
     "Flow",
+    "FlowSummary",
     "Graph",
+    "InterruptTimeout",
+    "Invalid",
+    "NotFound",
+    "OpenInterrupt",
     "Outcome",
+    "Page",
+    "PenstockError",
+    "Permanent",
+    "ProcessInfo",
+    "RateLimited",
+    "ReplicaInfo",
     "Retry",
+    "Retryable",
+    "ShardInfo",
+    "StepEvent",
+    "StepInfo",
+    "SubgraphFailed",
     "Tolerate",
+    "Unavailable",
+    "WaitTimeout",
     "current_flow",
     "errors",
 ]

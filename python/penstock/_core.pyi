@@ -9,7 +9,7 @@ argument of a wrong type raises `TypeError`, an integer that does not fit the co
 """
 
 from collections.abc import Sequence, Set
-from typing import Any, ClassVar, Final, Literal, Protocol, Self, TypeAlias, TypedDict, final
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, TypedDict, final
 
 __all__ = [
     "JOURNAL_FORMAT",
@@ -95,6 +95,11 @@ _LoadRow: TypeAlias = tuple[
     bool,  # delete_on_completion
     list[_EventRow],  # journal
 ]
+_Limit: TypeAlias = tuple[
+    int | None,  # max_concurrency
+    float | None,  # rate, steps a second
+    float | None,  # burst
+]
 _Message: TypeAlias = tuple[
     int,  # seq
     str,  # kind
@@ -123,6 +128,24 @@ _JournalLine: TypeAlias = tuple[
 
 # --- rows that come out ---
 
+_WaitingRow: TypeAlias = tuple[
+    bytes,  # flow_id
+    int,  # step
+    str,  # node
+    str,  # resource
+    str,  # reason
+    str,  # what there is to know about it, a JSON object
+    int | None,  # when that may change by time alone
+]
+_ResourceRow: TypeAlias = tuple[
+    str,  # name
+    int,  # ready steps
+    int,  # steps in workers
+    int,  # steps started in the last second
+    float | None,  # what the valve lets through a second
+    str | None,  # the open breaker's cause
+    int | None,  # its next probe
+]
 _FlowRow: TypeAlias = tuple[
     bytes,  # flow_id
     bytes,  # root_id
@@ -572,6 +595,42 @@ class Core:
         Those of which the creation is not known to be committed are left out.
         """
 
+    def why(self, flow_id: bytes, limit: int, now_ms: int) -> list[_WaitingRow] | None:
+        """Say of each step of a flow that does not run why not, by number; None when the flow is not owned here."""
+
+    def waiting(self, resource: str | None, limit: int, now_ms: int) -> list[_WaitingRow]:
+        """Say why ready steps wait, best band and oldest first; with *resource* only those that lean on it."""
+
+    def resources(self, now_ms: int) -> list[_ResourceRow]:
+        """Show what each resource does, by name."""
+
+    def take_resource_changes(self) -> list[tuple[str, str]]:
+        """Return what other replicas should know of resources since the last call: name and state, as JSON."""
+
+    def learn_resources(self, rows: Sequence[tuple[str, str]], now_ms: int) -> None:
+        """Take in what `take_resource_changes` of other replicas, or of an earlier life, has given.
+
+        Raises:
+            Invalid: A state cannot be read; the others count all the same.
+        """
+
+    def set_limits(
+        self,
+        resource: str,
+        total: _Limit,
+        each: _Limit,
+        per: str | None,
+        now_ms: int,
+    ) -> None:
+        """Bound a resource, and each partition of it, from now on; what runs goes on.
+
+        Args:
+            per: What names a step's partition: `fairness_key`, or `baggage.` and a path in the flow's baggage.
+
+        Raises:
+            Invalid: A bound or *per* makes no sense.
+        """
+
     def owned_of(self, flow_ids: Sequence[bytes]) -> list[bytes]:
         """Return those of these ids whose flows it owns, in the order given."""
 
@@ -839,6 +898,14 @@ def graph_mermaid(definition: bytes, direction: str) -> str:
         Invalid: There is no such direction, or the definition cannot be read.
     """
 
+_Recorded: TypeAlias = tuple[
+    str,  # definition of the graph
+    str,  # key
+    str,  # input, a JSON object
+    int,  # created_at
+    Sequence[_JournalLine],  # the whole journal
+]
+
 def mermaid_head(direction: str) -> str:
     """Write the first line of a Mermaid flowchart.
 
@@ -848,20 +915,6 @@ def mermaid_head(direction: str) -> str:
 
 def mermaid_label(text: str) -> str:
     """Write a text as it may stand between the quotes of a label of a Mermaid chart, whatever is in it."""
-
-class _Recorded(Protocol):
-    """A flow as the database has it: what it began with, and its whole journal as `read_flow` takes it."""
-
-    @property
-    def definition(self) -> str: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def input(self) -> str: ...
-    @property
-    def created_at(self) -> int: ...
-    @property
-    def rows(self) -> Sequence[_JournalLine]: ...
 
 def fork_flow(
     flow: _Recorded,
@@ -961,7 +1014,10 @@ def first_events(*, hold: bool, start_at: int | None) -> list[str]:
     """Write the bodies of the `control` events that a new flow begins with."""
 
 def new_flow_id(now_ms: int) -> bytes:
-    """Make a flow's id: a UUIDv7 whose other bits are from the system's random source."""
+    """Make a flow's id: a UUIDv7 that is greater than those that this process made at the same instant.
+
+    62 of its bits are from the system's random source.
+    """
 
 def flow_key(shard: int, flow_id: bytes) -> str:
     """Write the key of a flow: `SHARD-ID`, the id in base32.

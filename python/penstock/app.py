@@ -30,6 +30,7 @@ class App:
         self.module: str = caller if isinstance(caller, str) else "__main__"
         self.name = name or self.module
         self._functions: dict[str, Callable[..., Any]] = {}
+        self._registered: set[str] = set()
         self._graphs: dict[str, Graph] = {}
 
     def __repr__(self) -> str:
@@ -115,19 +116,23 @@ class App:
         if name in self._functions:
             raise Invalid(f"the app has a task {name!r} already; give this one another with task(name='…')")
         self._functions[name] = function
+        self._registered.add(name)
         _mark(function, name)
         return function
 
     def _adopt_functions(self) -> None:
         """Register the functions that graphs use as nodes: a graph may name them after it was added."""
         for graph in self._graphs.values():
-            for name, function in getattr(graph, "functions", {}).items():
-                known = self._functions.setdefault(name, function)
-                if known is not function:
+            for name, function in list(graph.functions.items()):
+                if self._functions.setdefault(name, function) == function:
+                    continue
+                if name in self._registered:
                     raise Invalid(
                         f"the graph {graph.name!r} uses a function as the task {name!r}, and the app has another "
                         "of that name; register one of them with task(name='…')"
                     )
+                graph.set_apart(name)
+            self._functions.update(graph.functions)
 
 
 def _mark(function: Callable[..., Any], name: str) -> None:

@@ -145,8 +145,13 @@ def _parameters(function: Callable[..., Any]) -> Iterator[tuple[inspect.Paramete
     """Give the parameters that a binding fills or passes on, with their annotations as far as they resolve."""
     hints = _hints(function)
     for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is not parameter.VAR_POSITIONAL:
-            yield parameter, hints.get(name, parameter.annotation)
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            continue
+        annotation = hints.get(name, parameter.annotation)
+        # A lambda can annotate nothing.
+        is_bare = annotation is _MISSING and parameter.default is _MISSING
+        is_carrier = name == "flow" and is_bare and parameter.kind is not parameter.VAR_KEYWORD
+        yield parameter, Flow if is_carrier else annotation
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

@@ -71,6 +71,15 @@ def decode(text: str | bytes) -> Json:
         return json.loads(text, parse_int=_long_int)
 
 
+def is_record(value: object) -> bool:
+    """Whether `plain` has an object for the value."""
+    if isinstance(value, type):
+        return False
+    return (
+        dataclasses.is_dataclass(value) or hasattr(value, "__struct_fields__") or hasattr(value, "model_dump")
+    )
+
+
 def plain(value: object) -> Json:
     """Turn a dataclass or a model into what JSON has a form for, one level deep.
 

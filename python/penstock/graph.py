@@ -40,7 +40,7 @@ class Retry:
         max_interval: No delay is longer.
         give_up_after: No attempt starts later than this after the step was made.
         jitter: The part of each delay, 0 to 1, that chance may take away.
-        on: Error codes or exception types that are retried, a type by its name and without its subclasses; empty: all.
+        on: Error codes or exception types that are retried, a type by its name and with its subclasses; empty: all.
         not_on: Those that are not; stronger than `on`.
 
     Raises:
@@ -140,7 +140,8 @@ class Graph:
 
         Args:
             name: The node.
-            task: The task that it runs; by default the one of its name.
+            task: The task that it runs; by default the one of its name. A function goes by its own name, or, when it
+                has none or another function of the graph goes by it, by `<graph>.<node>`.
             time_budget: The time for one attempt; by default the flow's.
             retry: Retries of a failed step.
             resource: What the task uses (an account, a host), for limits and breakers.
@@ -157,7 +158,7 @@ class Graph:
         known = self._nodes[key]
         written: dict[str, Json] = {"name": key, "task": known["task"], "fan_in": known["fan_in"]}
         if task is not None:
-            written["task"] = self._name_of(task)
+            written["task"] = self._task_of(key, task)
         if time_budget is not None:
             written["time_budget_ms"] = _positive_ms(time_budget, f"time_budget of node {key!r}")
         if retry is not None:
@@ -304,18 +305,42 @@ class Graph:
         self._nodes.setdefault(name, {"name": name, "task": name, "fan_in": False})
         return name
 
+    def set_apart(self, name: str) -> None:
+        """Let the function that goes by a name go by `<graph>.<node>`: the app has another of that name."""
+        function = self.functions.pop(name)
+        for key, node in self._nodes.items():
+            if node["task"] == name:
+                node["task"] = f"{self.name}.{key}"
+                self.functions[f"{self.name}.{key}"] = function
+
     def _name_of(self, node: NodeRef) -> str:
-        """The name of a node or task; a function is kept under its task name."""
+        """The name of a node; a function is kept under its task name."""
         if not callable(node):
             return _check_text(node, f"a node of graph {self.name!r}")
-        name = getattr(node, "__penstock_task__", None) or getattr(node, "__name__", None)
-        if not isinstance(name, str):
-            raise Invalid(f"{node!r} has no name: give the node a name, and the app a task of that name")
+        name = _own_name(node)
+        if name is None:
+            raise Invalid(f"{node!r} has no name: give its node one, with node(name, task)")
         if self.functions.setdefault(name, node) != node:
             raise Invalid(
-                f"graph {self.name!r} has two functions called {name!r}: name one with @app.task(name=…)"
+                f"graph {self.name!r} has two functions called {name!r}: give the node of one a name, with "
+                "node(name, task), or the function, with @app.task(name=…)"
             )
         return name
+
+    def _task_of(self, key: str, task: NodeRef) -> str:
+        """The name of a node's task; a function is kept under it."""
+        if not callable(task):
+            return _check_text(task, f"the task of node {key!r} of graph {self.name!r}")
+        name = _own_name(task)
+        if name in (None, "<lambda>") or self.functions.setdefault(name, task) != task:
+            name = f"{self.name}.{key}"
+            self.functions[name] = task
+        return name
+
+
+def _own_name(function: Callable[..., object]) -> str | None:
+    name = getattr(function, "__penstock_task__", None) or getattr(function, "__name__", None)
+    return name if isinstance(name, str) else None
 
 
 def _retry_json(retry: Retry, node: str) -> dict[str, Json]:

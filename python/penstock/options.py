@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias, TypedDict
 
-from penstock.encoding import encode
-from penstock.errors import Invalid
+from penstock.encoding import encode, is_record, plain
+from penstock.errors import Invalid, InvalidState
 from penstock.outcome import Json
 
 #: A timedelta or a number of seconds.
@@ -49,6 +49,18 @@ def duration_ms(value: Duration, what: str, *, is_zero_allowed: bool = True) -> 
     return whole_ms
 
 
+def budget_ms(value: Duration) -> int:
+    """Turn a time budget into whole milliseconds.
+
+    Raises:
+        Invalid: As `duration_ms`, or it is shorter than a millisecond.
+    """
+    whole_ms = duration_ms(value, "time_budget", is_zero_allowed=False)
+    if (value if isinstance(value, timedelta) else timedelta(seconds=value)) < _MILLISECOND:
+        raise Invalid(f"time_budget is {value!r}: give a millisecond or more")
+    return whole_ms
+
+
 def instant_ms(value: datetime, what: str) -> int:
     """Turn an aware datetime into milliseconds since 1970, UTC.
 
@@ -63,18 +75,24 @@ def instant_ms(value: datetime, what: str) -> int:
 
 
 def encode_object(value: Mapping[str, Json], what: str) -> bytes:
-    """Encode a JSON mapping, such as a state, as ASCII bytes.
+    """Encode a JSON mapping, such as a state, as ASCII bytes; a dataclass or a model stands for its fields.
 
     Raises:
-        Invalid: `value` is no mapping with string keys.
-        InvalidState: It holds what JSON has no form for; the message says what to write instead.
+        Invalid: `value` is no mapping with string keys, or holds what JSON has no form for; the message says what to
+            write instead.
     """
+    if is_record(value):
+        value = plain(value)
     if not isinstance(value, Mapping):
         raise Invalid(f"{what} is {_brief(value)}: give a mapping of field names to JSON values")
     for key in value:
         if not isinstance(key, str):
             raise Invalid(f"{what} has the key {key!r}: field names are strings")
-    return encode(dict(value), what).encode("ascii")
+    try:
+        return encode(dict(value), what).encode("ascii")
+    except InvalidState as error:
+        # That is how a step fails; an operation refuses.
+        raise Invalid(error.message) from None
 
 
 def _brief(value: object) -> str:
@@ -142,8 +160,8 @@ class Filters(TypedDict, total=False):
         error_code: Of the error that a flow failed with.
         search: A text that occurs in the workflow's name, the business key, the tags, the error or the reason of a
             cancel, whatever the case of its letters; or a whole key.
-        older_than: Last changed before this instant.
-        newer_than: Last changed at this instant or later.
+        older_than: Last changed before this instant, or longer ago than this, by the database's clock.
+        newer_than: Last changed at this instant or later, or no longer ago than this.
         shard: The number of a database.
     """
 
@@ -156,8 +174,8 @@ class Filters(TypedDict, total=False):
     tags: Mapping[str, str] | None
     error_code: str | None
     search: str | None
-    older_than: datetime | None
-    newer_than: datetime | None
+    older_than: datetime | Duration | None
+    newer_than: datetime | Duration | None
     shard: int | None
 
 
@@ -277,7 +295,7 @@ class FlowOptions:
         """The time budget in milliseconds, None for the default."""
         if self.time_budget is None:
             return None
-        return duration_ms(self.time_budget, "time_budget", is_zero_allowed=False)
+        return budget_ms(self.time_budget)
 
     @property
     def start_at_ms(self) -> int | None:

@@ -41,11 +41,11 @@ StartHost = Callable[..., Host]
 NOT_JSON: list[tuple[Any, str, str]] = [
     ([1], "invalid", "mapping"),
     ({1: 2}, "invalid", "field names are strings"),
-    ({"n": float("nan")}, "invalid_state", "n"),
-    ({"n": float("inf")}, "invalid_state", "n"),
-    ({"n": {1, 2}}, "invalid_state", "set"),
-    ({"n": [object()]}, "invalid_state", "object"),
-    ({"n": datetime(2026, 1, 1)}, "invalid_state", "datetime"),  # noqa: DTZ001 - a value that is refused
+    ({"n": float("nan")}, "invalid", "n"),
+    ({"n": float("inf")}, "invalid", "n"),
+    ({"n": {1, 2}}, "invalid", "set"),
+    ({"n": [object()]}, "invalid", "object"),
+    ({"n": datetime(2026, 1, 1)}, "invalid", "datetime"),  # noqa: DTZ001 - a value that is refused
     ({"total": "three"}, "invalid", "total"),
 ]
 
@@ -53,10 +53,12 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"priorty": 5}, "priority"),
     ({"priority": "high"}, "high"),
     ({"priority": 2**31}, "32 bits"),
+    ({"priority": -1}, "from 0 on"),
     ({"fairness_weight": 0}, "above zero"),
     ({"fairness_key": "k" * 256}, "255"),
     ({"time_budget": -1}, "time_budget"),
     ({"time_budget": timedelta(0)}, "time_budget"),
+    ({"time_budget": 0.0004}, "a millisecond or more"),
     ({"baggage": [1]}, "baggage"),
     ({"baggage": {"b": object()}}, "baggage"),
     ({"idempotency_key": ""}, "idempotency_key"),

@@ -13,11 +13,31 @@ PRINTED = re.compile(r"^```text\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [
     *(
         f"docs/howto/{name}.md"
-        for name in ("debug-with-breakpoints", "notify", "retention", "transactional-outbox")
+        for name in (
+            "debug-with-breakpoints",
+            "notify",
+            "recover-failed-flows",
+            "retention",
+            "transactional-outbox",
+        )
     ),
     *(
         f"docs/reference/operations/{name}.md"
-        for name in ("break", "cancel", "create", "list", "pause", "purge", "wait")
+        for name in (
+            "break",
+            "cancel",
+            "continue",
+            "create",
+            "engine",
+            "fork",
+            "list",
+            "pause",
+            "purge",
+            "restart",
+            "resume",
+            "run-task",
+            "wait",
+        )
     ),
 ]
 

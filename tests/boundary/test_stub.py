@@ -14,7 +14,7 @@ from penstock.store import batch
 STUB = Path(__file__).resolve().parents[2] / "python" / "penstock" / "_core.pyi"
 SOURCE = STUB.read_text(encoding="utf-8")
 TREE = ast.parse(SOURCE)
-CLASSES = [node for node in TREE.body if isinstance(node, ast.ClassDef)]
+CLASSES = [node for node in TREE.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
 
 
 def names(body: list[ast.stmt]) -> set[str]:

@@ -193,6 +193,9 @@ def test_all_open_questions_are_listed_over_all_flows(database_url: str) -> None
             "b",
         }
         assert client.interrupts(node="nowhere").items == ()
+        assert {one.payload for one in client.interrupts(key=tree)} == {"a", "b"}
+        child = client.interrupts(key=tree).items[0]
+        assert client.interrupts(key=child.flow_key).items == (child,)
         seen, cursor = [], None
         while True:
             page = client.interrupts(limit=3, cursor=cursor)

@@ -310,6 +310,7 @@ def test_what_the_downstream_refuses_is_no_attempt(engine: Engine, kind: str) ->
     (step,) = engine.history(outcome.key)
     assert step.attempt == 0
     assert set(outcome.state["attempts"]) == {0}
+    assert [event.kind for event in step.events] == ["done"], "what bounces is not written"
 
 
 def test_a_delay_adds_to_a_retry(engine: Engine) -> None:

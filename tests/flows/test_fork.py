@@ -115,6 +115,22 @@ def test_a_fork_in_a_child_takes_its_ancestors_along(engine: Engine) -> None:
     assert {flow.parent_key for flow in children} >= {origin.key, key}
 
 
+def test_a_fork_s_history_nests_the_children_that_were_forked_with_it(engine: Engine) -> None:
+    origin = engine.run("deep", ITEMS)
+    inner = child_of(engine, child_of(engine, origin.key, "call_deep"), "call")
+    key = engine.fork(step_of(engine, inner, "part", 2))
+    engine.wait(key, timeout=20)
+    outer = child_of(engine, key, "call_deep")
+    forked = child_of(engine, outer, "call")
+    assert forked != inner
+    assert [step.node for step in engine.history(forked)] == ["part", "ending"]
+    assert '"called by call' in engine.history_mermaid(key)
+    steps = sum(len(engine.history(each)) for each in (key, outer, forked))
+    assert engine.progress(key) == {"completed": steps}
+    again = engine.fork(step_of(engine, forked, "part", 2), {"factor": 10})
+    assert engine.wait(again, timeout=20).state["outer"] == 33
+
+
 def test_a_fork_of_a_fork_and_what_it_knows_of_the_past(engine: Engine) -> None:
     origin = engine.run("outer", ITEMS)
     fork = engine.fork(step_of(engine, origin.key, "call"))

@@ -151,6 +151,13 @@ def test_history_tells_every_step_and_step_what_it_saw_and_did(engine: Engine) -
     assert engine.step(second.key).state == {"n": 2}
 
 
+def test_flows_of_one_millisecond_are_listed_in_the_order_of_their_creation(engine: Engine) -> None:
+    tag = {"burst": "1"}
+    keys = [engine.create("double", {"n": 1}, hold=True, tags=tag) for _ in range(60)]
+    keys += engine.create_many("double", [{"n": n} for n in range(60)], hold=True, tags=tag)
+    assert [flow.key for flow in engine.list(tags=tag, limit=200).items] == keys[::-1]
+
+
 def test_list_filters_and_pages_newest_first(engine: Engine) -> None:
     tag = {"test": "list"}
     keys = [engine.create("double", {"n": n}, tags=tag, priority=n) for n in range(5)]

@@ -68,6 +68,8 @@ quick = Retry(3, 0.001, jitter=0)
 app.graph("declared").node("try", succeed_at, retry=quick)
 app.graph("declared_on").node("try", succeed_at, retry=Retry(3, 0.001, on=("busy", KeyError)))
 app.graph("declared_not_on").node("try", succeed_at, retry=Retry(3, 0.001, not_on=("fatal",)))
+app.graph("declared_on_a_base").node("try", wrong, retry=Retry(3, 0.001, on=(LookupError,)))
+app.graph("declared_not_on_a_base").node("try", wrong, retry=Retry(3, 0.001, not_on=(Exception,)))
 app.graph("never").node("try", never, retry=quick)
 app.graph("wrong").node("try", wrong, retry=quick)
 app.graph("routed").node("try", wrong, retry=quick).on_error("try", stamp)
@@ -103,6 +105,11 @@ def test_a_declared_retry_acts_on_the_named_errors_only(engine: Engine) -> None:
     assert engine.run("declared_on", {"attempt": 1, "code": "other"}, timeout=10).status == "failed"
     assert engine.run("declared_not_on", {"attempt": 1, "code": "other"}, timeout=10).status == "completed"
     assert engine.run("declared_not_on", {"attempt": 1, "code": "fatal"}, timeout=10).status == "failed"
+
+
+def test_a_declared_retry_knows_an_exception_by_its_bases(engine: Engine) -> None:
+    assert kinds(engine, engine.run("declared_on_a_base", timeout=10).key) == ["retry", "retry", "failed"]
+    assert kinds(engine, engine.run("declared_not_on_a_base", timeout=10).key) == ["failed"]
 
 
 def test_a_permanent_error_is_never_retried_and_any_other_is(engine: Engine) -> None:

@@ -47,6 +47,19 @@ def test_a_turn_goes_on_with_the_final_state_of_the_one_before(engine: Engine) -
     assert {turn.priority for turn in turns} == {3}
 
 
+def test_a_thread_outlives_its_first_turn(engine: Engine) -> None:
+    first = engine.run("talk", {"text": "hello"}).key
+    second = engine.wait(engine.continue_(first, {"text": "again"}), timeout=20)
+    engine.delete(first)
+    assert [turn.key for turn in engine.list(thread=second.thread_key).items] == [second.key]
+    third = engine.wait(engine.continue_(second.thread_key, {"text": "still"}), timeout=20)
+    assert third.state["said"] == ["hello", "again", "still"]
+    engine.delete(second.key)
+    engine.delete(third.key)
+    with pytest.raises(NotFound):
+        engine.list(thread=first)
+
+
 def test_a_turn_that_has_not_completed_is_not_continued(engine: Engine) -> None:
     failed = engine.run("talk", {"fail": True})
     with pytest.raises(Conflict, match="turn 1 of the thread, is failed"):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,16 @@ def double(n: int) -> dict[str, int]:
     return {"n": 2 * n}
 
 
+@app.task
+def same(n: int) -> dict[str, int]:
+    return {"n": n}
+
+
 app.graph("double").chain(double)
+app.graph("chain").node("a", same).node("b", same).node("c", same).edge("a", "b").edge("b", "c")
+
+#: How long a slow host keeps the database to itself.
+HELD_S = 1.0
 
 orders = sa.Table("orders", sa.MetaData(), sa.Column("n", sa.Integer))
 
@@ -201,6 +213,49 @@ def test_an_engine_goes_on_when_the_host_has_held_the_database_for_a_while(
             assert engine.run("double", {"n": 2}, timeout=20).state == {"n": 4}
     assert engine.wait(mine, timeout=20).state == {"n": 2}
     assert engine.run("double", {"n": 2}, timeout=20).state == {"n": 4}
+
+
+def test_a_busy_engine_loses_nothing_while_the_host_holds_its_transaction_open(
+    engine: Engine, host: sa.Engine, database: Database
+) -> None:
+    """On SQLite whoever writes waits for the host: its own transaction, others who create, and the engine's commits."""
+    keys: list[str] = []
+    is_over = threading.Event()
+
+    def create_on() -> None:
+        while not is_over.is_set():
+            keys.extend(engine.create_many("chain", [{"n": n} for n in range(20)]))
+
+    def hold() -> str:
+        with host.begin() as connection:
+            connection.execute(sa.insert(orders).values(n=1))
+            key = engine.create("chain", {"n": 1}, connection=connection)
+            # The second itself is what is tried.
+            assert not is_over.wait(HELD_S)
+            return key
+
+    with ThreadPoolExecutor(4) as pool:
+        makers = [pool.submit(create_on) for _ in range(3)]
+        eventually(lambda: len(keys) > 60, what="an engine that is busy")
+        before = time.monotonic()
+        mine = pool.submit(hold).result(20)
+        assert time.monotonic() - before >= HELD_S
+        held = len(keys)
+        eventually(lambda: len(keys) > held + 60, what="creations after the host's commit", deadline=20)
+        is_over.set()
+        for maker in makers:
+            maker.result(20)
+    assert len(set(keys)) == len(keys)
+    for key in [*keys, mine]:
+        assert engine.wait(key, timeout=20).status == "completed"
+    eventually(lambda: database.rows("SELECT count(*) FROM penstock_live") == [(0,)], what="the end of all")
+    done = database.rows(
+        "SELECT count(*), count(DISTINCT flow_id) FROM penstock_journal WHERE event = 'done'"
+    )
+    assert done == [(3 * (len(keys) + 1), len(keys) + 1)]
+    attempts = database.rows("SELECT max(attempt) FROM penstock_journal")
+    assert attempts == [(0,)]
+    assert placed(host) == 1
 
 
 def test_a_flow_starts_soon_after_the_commit_although_the_engine_was_at_rest(

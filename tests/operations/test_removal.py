@@ -187,7 +187,22 @@ def test_a_purge_takes_the_filters_of_a_list(ops: Operations, clock: MovedClock)
     assert [flow.key for flow in ops.list().items] == [young]
     assert ops.purge(fairness_key="ada", priority=4) == 0
     assert ops.purge(newer_than=noon) == 1
-    assert ops.purge(thread=old[0]) == 0
+    with pytest.raises(NotFound):
+        ops.purge(thread=old[0])
+
+
+def test_an_age_is_an_instant_or_a_duration(ops: Operations, clock: MovedClock) -> None:
+    old = ops.run("double", {"n": 1}, timeout=20).key
+    clock.ahead += timedelta(hours=2)
+    young = ops.run("double", {"n": 2}, timeout=20).key
+    hour = timedelta(hours=1)
+    assert [flow.key for flow in ops.list(older_than=hour).items] == [old]
+    assert [flow.key for flow in ops.list(newer_than=hour.total_seconds()).items] == [young]
+    for bad in (-1, True, "1 h", float("nan")):
+        with pytest.raises(Invalid, match="older_than"):
+            ops.list(older_than=bad)
+    assert ops.purge(older_than=hour) == 1
+    assert [flow.key for flow in ops.list().items] == [young]
 
 
 def test_a_purge_by_thread_takes_that_thread(ops: Operations) -> None:

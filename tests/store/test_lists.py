@@ -227,6 +227,32 @@ def test_what_lasted_is_found_by_an_index_of_its_own(full: Any) -> None:
     assert all("penstock_flows_lasting" in plan for plan in plans), plans
 
 
+@pytest.mark.parametrize("status", [None, "completed", "failed"])
+def test_pages_are_the_same_where_very_many_lasted(
+    full: Any, monkeypatch: pytest.MonkeyPatch, status: str | None
+) -> None:
+    which = FlowFilter(newer_than=MIDDLE, status=status)
+    sorted_by_need = walk(full, which, 40)
+    monkeypatch.setattr("penstock.store.lists._FEW", 0)
+    with statements(full) as asked:
+        assert walk(full, which, 40) == sorted_by_need
+    assert not any("coalesce" in one[0] for one in asked)
+
+
+def test_a_purge_by_the_last_change_takes_everything_chunk_by_chunk_and_nothing_else(full: Any) -> None:
+    which = FlowFilter(newer_than=MIDDLE)
+    meant, everything = walk(full, which, 1_000), walk(full, FlowFilter(), 1_000)
+    running = set(walk(full, FlowFilter(status="running"), 1_000))
+    running |= set(walk(full, FlowFilter(status="interrupted"), 1_000))
+    removed, after, chunks = 0, None, 0
+    while chunks == 0 or after is not None:
+        done = full.purge(which, 1_000, after)
+        removed, after, chunks = removed + done.roots, done.after, chunks + 1
+    kept = set(everything) - (set(meant) - running)
+    assert set(walk(full, FlowFilter(), 1_000)) == kept
+    assert removed == len(everything) - len(kept)
+
+
 def check_plans(store: Any, asked: list[tuple[str, Any]]) -> None:
     assert asked
     with store._reading() as connection:

@@ -41,6 +41,7 @@ def test_a_tree_is_its_root_and_all_below(store):
     below = {"root_id": fid(1), "parent_id": fid(1), "parent_step": 3, "thread_id": None, "turn": None}
     store.commit(merge(with_flow(1), with_flow(2, **below), with_flow(3), with_flow(4, **below)))
     assert [row.flow_id for row in store.tree(fid(1))] == [fid(1), fid(2), fid(4)]
+    assert (store.has_live_children(fid(1)), store.has_live_children(fid(3))) == (True, False)
 
 
 def test_pages_go_from_the_newest_to_the_oldest(store):

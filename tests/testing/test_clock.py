@@ -218,3 +218,23 @@ def _not_idle(engine: TestEngine) -> str:
     with pytest.raises(AssertionError) as caught:
         engine.wait_until_idle(timeout=0.01)
     return str(caught.value)
+
+
+def test_a_task_is_not_late_because_a_month_passed_while_it_ran() -> None:
+    begun, held = threading.Event(), threading.Event()
+    slow = App("slow")
+
+    @slow.task
+    def hold(flow: Flow) -> dict[str, Any]:
+        before = flow.now
+        begun.set()
+        held.wait(20)
+        return {"days": (flow.now - before).days, "cancelled": flow.is_cancelled}
+
+    slow.graph("hold").chain(hold)
+    with TestEngine(slow, time_budget=60) as engine:
+        key = engine.create("hold")
+        assert begun.wait(20)
+        engine.clock.advance(MONTH)
+        held.set()
+        assert engine.wait(key, timeout=20).state == {"days": 30, "cancelled": False}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from penstock.errors import Invalid
 from penstock.operations.start import EngineOptions, Settings, check_least, check_priority, retain_ms
-from penstock.options import Duration, check_names, duration_ms
+from penstock.options import Duration, budget_ms, check_names
 
 if TYPE_CHECKING:
     from penstock.operations.context import Context
@@ -55,7 +55,7 @@ def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     made: dict[str, Any] = {}
     for name, value in changes.items():
         if name == "time_budget":
-            made["time_budget_ms"] = duration_ms(value, name, is_zero_allowed=False)
+            made["time_budget_ms"] = budget_ms(value)
         elif name == "retain":
             made["retain_ms"] = retain_ms(value)
         elif name == "default_priority":

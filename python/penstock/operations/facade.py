@@ -234,7 +234,8 @@ class Operations(ABC):
         Args:
             workflow: Those of flows of this workflow.
             node: Those asked at this node.
-            key: Those that their tasks call so.
+            key: Those that their tasks call so, by `interrupt(…, key=)`; a flow's key: those of the flow and of its
+                children.
             limit: At most so many, up to 1 000.
             cursor: That of the page before.
         """

@@ -14,7 +14,7 @@ from penstock.errors import Invalid, NotFound
 from penstock.operations.context import Context
 from penstock.operations.read import error_info, instant
 from penstock.operations.threads import thread_of
-from penstock.options import INT32, check_names, check_text, instant_ms
+from penstock.options import INT32, Duration, check_names, check_text, duration_ms, instant_ms
 from penstock.outcome import STATUSES, FlowSummary, Page
 from penstock.runtime.correlation import correlation_id
 from penstock.store.rows import FlowFilter
@@ -51,8 +51,8 @@ def read_filter(
     tags: Mapping[str, str] | None = None,
     error_code: str | None = None,
     search: str | None = None,
-    older_than: datetime | None = None,
-    newer_than: datetime | None = None,
+    older_than: datetime | Duration | None = None,
+    newer_than: datetime | Duration | None = None,
     children: bool = False,
     shard: int | None = None,
 ) -> FlowFilter:
@@ -85,14 +85,23 @@ def read_filter(
         error_code=error_code,
         search=search or None,
         search_id=_id_in(context, search),
-        older_than=None if older_than is None else instant_ms(older_than, "older_than"),
-        newer_than=None if newer_than is None else instant_ms(newer_than, "newer_than"),
+        older_than=_instant(context, older_than, "older_than"),
+        newer_than=_instant(context, newer_than, "newer_than"),
         children=children,
     )
 
 
 #: What `list` and `purge` may ask.
 FILTERS = list(inspect.signature(read_filter).parameters)[1:]
+
+
+def _instant(context: Context, value: datetime | Duration | None, what: str) -> int | None:
+    """An instant as it is given, or so long ago."""
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        return instant_ms(value, what)
+    return context.store.now() - duration_ms(value, what)
 
 
 def _tags(tags: Mapping[str, str] | None) -> dict[str, str]:

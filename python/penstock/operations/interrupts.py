@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.errors import Invalid
+from penstock.errors import Invalid, NotFound
 from penstock.operations.context import Context
 from penstock.operations.find import MAX_LIMIT, decode_cursor, encode_cursor
 from penstock.operations.read import open_interrupt
@@ -29,8 +29,18 @@ def interrupts(
             raise Invalid(f"{what} is {value!r}: give a string")
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_LIMIT:
         raise Invalid(f"limit is {limit!r}: give a number from 1 to {MAX_LIMIT}, and go on with the cursor")
-    which = InterruptFilter(workflow=workflow, node=node, key=key)
+    which = InterruptFilter(workflow=workflow, node=node, key=key, tree=_flow_of(context, key))
     page = context.store.list_interrupts(which, limit, decode_cursor(cursor))
     return Page(
         items=tuple(open_interrupt(context, row) for row in page.items), cursor=encode_cursor(page.cursor)
     )
+
+
+def _flow_of(context: Context, key: str | None) -> bytes | None:
+    """The flow, when the key that is asked for is that of a flow, and not one that a task has chosen."""
+    if key is None:
+        return None
+    try:
+        return context.flow_id(key)
+    except NotFound:
+        return None

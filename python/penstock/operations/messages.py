@@ -58,7 +58,7 @@ def deliver(
     if sent is None:
         raise unknown_flow(key)
     if isinstance(sent, Ended):
-        raise _too_late(context, kind, key, sent.status)
+        raise too_late(kind, key, sent.status, context.store.outcome(context.flow_id(key)))
     yield from await_verdict(context, key, flow_id, kind, sent, deadline)
 
 
@@ -124,7 +124,7 @@ def await_verdict(
     return verdict
 
 
-def _too_late(context: Context, kind: str, key: str, status: str) -> Conflict:
-    row = context.store.outcome(context.flow_id(key))
+def too_late(kind: str, key: str, status: str, row: OutcomeRow | None) -> Conflict:
+    """The refusal of what reaches a flow after its end, with the reason of a cancel."""
     why = f' ("{row.cancel_reason}")' if row is not None and row.cancel_reason else ""
     return Conflict(f"{kind} came too late: flow {key} is {status}{why}")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Recorded(NamedTuple):
-    """What a flow began with, and everything since; read by the core by these names."""
+    """What a flow began with, and everything since, as the core takes it."""
 
     definition: str
     key: str

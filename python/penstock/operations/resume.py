@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from penstock.errors import Conflict, Invalid
+from penstock.errors import Conflict, Invalid, NotFound
 from penstock.operations.context import Context, Deadline
-from penstock.operations.messages import check_addressee, deliver, to_json
+from penstock.operations.messages import check_addressee, deliver, to_json, too_late
 from penstock.operations.operation import Operation
 from penstock.operations.read import instant
 from penstock.operations.wait import seconds
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from penstock.outcome import Json
     from penstock.store.rows import InterruptRow
 
+#: How many are read when the first is a breakpoint.
 _PAGE = 10
 
 
@@ -47,7 +48,7 @@ def resume(
         else:
             return
     if last is None and row.status in FINISHED:
-        raise Conflict(f"resume came too late: flow {key} is {row.status}")
+        raise too_late("resume", key, row.status, row)
     raise _not_open(context, key, root, last)
 
 
@@ -67,17 +68,17 @@ def _find(
 ) -> InterruptRow | None:
     """The question to answer: the one that is wanted, else the oldest after the last one tried."""
     if wanted is not None:
-        rows = _page(context, InterruptFilter(root_id=root, interrupt_id=wanted), None)
+        rows = _page(context, InterruptFilter(root_id=root, interrupt_id=wanted), None, 1)
         questions = _interrupts(rows)
     else:
-        cursor, questions, rows = last, (), []
+        cursor, questions, rows, limit = last, (), [], 1
         while not questions:
-            page = _page(context, InterruptFilter(root_id=root, is_oldest_first=True), cursor)
+            page = _page(context, InterruptFilter(root_id=root, is_oldest_first=True), cursor, limit)
             rows += page
             questions = _interrupts(page)
-            if len(page) < _PAGE:
+            if len(page) < limit:
                 break
-            cursor = page[-1].interrupt_id
+            cursor, limit = page[-1].interrupt_id, _PAGE
     if rows and not questions:
         raise Conflict(
             f"flow {key} is held at node {rows[0].node!r} by a breakpoint, which takes no answer; "
@@ -86,20 +87,25 @@ def _find(
     return questions[0] if questions else None
 
 
-def _page(context: Context, which: InterruptFilter, cursor: bytes | None) -> list[InterruptRow]:
-    return list(context.store.list_interrupts(which, _PAGE, cursor).items)
+def _page(context: Context, which: InterruptFilter, cursor: bytes | None, limit: int) -> list[InterruptRow]:
+    return list(context.store.list_interrupts(which, limit, cursor).items)
 
 
 def _interrupts(rows: Sequence[InterruptRow]) -> Sequence[InterruptRow]:
     return [row for row in rows if row.kind == "interrupt"]
 
 
-def _not_open(context: Context, key: str, root: bytes, interrupt_id: bytes | None) -> Conflict:
+def _not_open(context: Context, key: str, root: bytes, interrupt_id: bytes | None) -> Conflict | NotFound:
     if interrupt_id is None:
         return Conflict(f"flow {key} has no open interrupt; it was answered already, or none was asked")
     what = f"interrupt {interrupt_id.hex()} of flow {key} is not open"
     answer = context.store.answer_of(root, interrupt_id)
     if answer is None:
+        row = context.store.outcome(root)
+        if row is None:
+            return NotFound(f"flow {key} was deleted meanwhile")
+        if row.status in FINISHED:
+            return too_late("resume", key, row.status, row)
         return Conflict(f"{what}; it was answered or it lapsed, or there is no such id")
     sender = "" if answer.sender is None else f" from {answer.sender}"
     return Conflict(

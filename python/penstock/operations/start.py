@@ -17,7 +17,15 @@ from penstock.errors import Invalid
 from penstock.operations.context import Context
 from penstock.operations.notify import tell_stopped
 from penstock.operations.port import EnginePort, load
-from penstock.options import INT32, MAX_KEY_BYTES, Duration, check_names, check_text, duration_ms
+from penstock.options import (
+    MAX_KEY_BYTES,
+    PRIORITIES,
+    Duration,
+    budget_ms,
+    check_names,
+    check_text,
+    duration_ms,
+)
 from penstock.runtime.loop import AnyPool, PoolMaker
 from penstock.runtime.replica import Replica
 from penstock.workers.inline import InlinePool
@@ -155,7 +163,7 @@ class Settings:
             threads=threads,
             name=name,
             lease_ms=_lease_ms(lease),
-            time_budget_ms=duration_ms(time_budget, "time_budget", is_zero_allowed=False),
+            time_budget_ms=budget_ms(time_budget),
             default_priority=default_priority,
             retain_ms=retain_ms(retain),
             loader=loader,
@@ -256,8 +264,8 @@ def check_priority(default_priority: int) -> None:
     """Refuse a default that no flow could have."""
     if isinstance(default_priority, bool) or not isinstance(default_priority, int):
         raise Invalid(f"default_priority is {default_priority!r}: give an integer")
-    if default_priority not in INT32:
-        raise Invalid(f"default_priority is {default_priority!r}: it must fit into 32 bits")
+    if default_priority not in PRIORITIES:
+        raise Invalid(f"default_priority is {default_priority!r}: give one from 0 on, of 32 bits")
 
 
 def without_password(url: str) -> str:

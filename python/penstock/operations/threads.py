@@ -26,9 +26,13 @@ def thread_of(context: Context, key: str) -> bytes:
         NotFound: No such flow.
         Invalid: The flow is a child, which has no thread.
     """
-    row = context.store.outcome(context.flow_id(key))
+    flow_id = context.flow_id(key)
+    row = context.store.outcome(flow_id)
     if row is None:
-        raise unknown_flow(key)
+        # A thread bears the key of its first turn, which may be gone while later ones are there.
+        if context.store.latest_turn(flow_id) is None:
+            raise unknown_flow(key)
+        return flow_id
     if row.parent_id is not None:
         root = context.key_of(row.root_id)
         raise Invalid(f"flow {key} is a child and in no thread; name its root, {root}")

@@ -5,6 +5,7 @@ from collections.abc import Collection
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from penstock.outcome import FINISHED
 from penstock.store.rows import OutcomeRow
 from penstock.store.tables import flows
 
@@ -40,3 +41,10 @@ def read_tree(conn: Connection, root_id: bytes) -> list[OutcomeRow]:
     below = (flows.c.root_id == root_id) & flows.c.parent_id.is_not(None)
     statement = sa.select(*_COLUMNS).where((flows.c.flow_id == root_id) | below).order_by(flows.c.flow_id)
     return [OutcomeRow(*row) for row in conn.execute(statement)]
+
+
+def has_live_children(conn: Connection, root_id: bytes) -> bool:
+    """Look for one below a root that has not finished, by `flows_root`."""
+    below = (flows.c.root_id == root_id) & flows.c.parent_id.is_not(None)
+    statement = sa.select(flows.c.flow_id).where(below, flows.c.status.not_in(sorted(FINISHED))).limit(1)
+    return conn.execute(statement).first() is not None

@@ -16,10 +16,13 @@ def list_interrupts(
     ident = interrupts.c.interrupt_id
     order = ident.asc() if which.is_oldest_first else ident.desc()
     statement = sa.select(*_COLUMNS).order_by(order).limit(limit + 1)
-    for name in ("root_id", "interrupt_id", "node", "key"):
+    for name in ("root_id", "interrupt_id", "node"):
         value = getattr(which, name)
         if value is not None:
             statement = statement.where(interrupts.c[name] == value)
+    if which.key is not None:
+        own = [column == which.tree for column in (interrupts.c.root_id, interrupts.c.flow_id) if which.tree]
+        statement = statement.where(sa.or_(interrupts.c.key == which.key, *own))
     if which.workflow is not None:
         statement = statement.join(flows, flows.c.flow_id == interrupts.c.flow_id)
         statement = statement.where(flows.c.workflow == which.workflow)

@@ -22,9 +22,17 @@ Condition = ColumnElement[bool]
 _LASTING_MS = 60_000
 """From this age on a flow that is written to stands in `flows_lasting`."""
 
+_FEW = 10_000
+"""So many that lasted are sorted for a page; where there are more, a walk in the order of the list soon meets them."""
+
 # What an error or an output holds is not shown in a list, and may be long.
 _COLUMNS = [sa.null().label(name) if name == "output" else flows.c[name] for name in OutcomeRow._fields]
 _SEARCHED = ("workflow", "business_key", "tags", "error", "cancel_reason")
+
+
+_ID_BYTES = 16
+_LISTED = (flows.c.parent_id.is_(None), flows.c.delete_at.is_(None))
+_HAS_LASTED = flows.c.updated_at >= flows.c.created_at + sa.literal_column("60000")
 
 
 class JsonQueries(Protocol):
@@ -72,24 +80,40 @@ def oldest(
     statuses: Sequence[str],
     limit: int,
     after: bytes | None,
-) -> list[bytes]:
-    """Read ids of roots, oldest first, past the id *after*."""
+) -> tuple[list[bytes], bytes | None]:
+    """Read ids of roots, oldest first, and the cursor of the next page; of `newer_than`, what lasted comes first.
+
+    What lasted comes in the order of its last change, which is that of its index.
+    """
     wanted = [status for status in statuses if which.status in (None, status)]
-    bounds = [] if after is None else [flows.c.flow_id > after]
+    conditions = _conditions(which, json)
     if which.thread_id is not None:
         # A thread is short, and its index gives it whole.
+        bounds = [] if after is None else [flows.c.flow_id > after]
         is_turn = [flows.c.thread_id == which.thread_id, flows.c.status.in_(wanted)]
-        turns = sa.select(flows.c.flow_id).where(*is_turn, *bounds, *_conditions(which, json), *_age(which))
-        return sorted(row[0] for row in conn.execute(turns))[:limit]
-    conditions = [*_conditions(which, json), *_age(FlowFilter(older_than=which.older_than))]
-    if which.newer_than is None:
-        return _merged(conn, [*conditions, *bounds], wanted, limit, is_ascending=True)
-    found = _lasting(conn, conditions, wanted, which.newer_than, limit, above=after, is_ascending=True)
-    for part in _since(which.newer_than)[::-1]:
+        turns = sa.select(flows.c.flow_id).where(*is_turn, *bounds, *conditions, *_age(which))
+        found = sorted(row[0] for row in conn.execute(turns))[:limit]
+        return found, _last(found, limit)
+    conditions += _age(FlowFilter(older_than=which.older_than))
+    found = []
+    if which.newer_than is not None and (after is None or len(after) > _ID_BYTES):
+        changed = _by_change(conn, conditions, wanted, which.newer_than, limit, after)
+        found = [flow_id for _, flow_id in changed]
+        if len(changed) == limit:
+            at_ms, flow_id = changed[-1]
+            return found, at_ms.to_bytes(8, "big") + flow_id
+        after = None
+    parts: list[list[Condition]] = [[]] if which.newer_than is None else _since(which.newer_than)[::-1]
+    bounds = [] if after is None else [flows.c.flow_id > after]
+    for part in parts:
         if len(found) < limit:
             every = [*conditions, *bounds, *part]
             found += _merged(conn, every, wanted, limit - len(found), is_ascending=True)
-    return found
+    return found, _last(found, limit)
+
+
+def _last(found: list[bytes], limit: int) -> bytes | None:
+    return found[-1] if len(found) == limit else None
 
 
 def first_id_at(at_ms: int) -> bytes:
@@ -113,7 +137,7 @@ def _newest(
     if len(found) >= limit:
         return found
     if not which.children:
-        return found + _lasting(conn, conditions, statuses, since, limit - len(found), below=cursor)
+        return found + _lasting(conn, conditions, statuses, since, limit - len(found), cursor)
     before = [flows.c.flow_id < first_id_at(since - _LASTING_MS), flows.c.updated_at >= since]
     return found + _ranged(conn, which, [*conditions, *bounds, *before], statuses, limit - len(found))
 
@@ -136,30 +160,50 @@ def _lasting(
     statuses: Sequence[str],
     since: int,
     limit: int,
-    *,
-    below: bytes | None = None,
-    above: bytes | None = None,
-    is_ascending: bool = False,
+    cursor: bytes | None,
 ) -> list[bytes]:
-    """Read ids of what was created long before an instant and written since, in either direction.
+    """Read ids of what was created long before an instant and written since, newest first.
 
-    Served by `flows_lasting` and sorted: id and status are wrapped, lest a database walks another index in the order
-    of the ids and looks at every row of it.
+    A few are found by `flows_lasting` and sorted: the id is wrapped, lest a database walks another index in its order
+    and looks at every row of that.
     """
-    flow_id = sa.func.coalesce(flows.c.flow_id, flows.c.flow_id)
     young = first_id_at(since - _LASTING_MS)
-    bounds = [flow_id < (young if below is None else min(below, young))]
-    if above is not None:
-        bounds.append(flow_id > above)
-    statement = sa.select(flows.c.flow_id).where(
-        flows.c.updated_at >= since,
-        flows.c.updated_at >= flows.c.created_at + sa.literal_column("60000"),
-        sa.func.coalesce(flows.c.status, "").in_(list(statuses)),
-        *bounds,
-        *conditions,
+    bound = young if cursor is None else min(cursor, young)
+    is_lasting = [flows.c.updated_at >= since, _HAS_LASTED]
+    some = sa.select(sa.literal_column("1")).where(*is_lasting, *_LISTED).limit(_FEW + 1).subquery()
+    if (conn.scalar(sa.select(sa.func.count()).select_from(some)) or 0) > _FEW:
+        walked = [*conditions, flows.c.flow_id < bound, flows.c.updated_at >= since]
+        return _merged(conn, walked, statuses, limit)
+    flow_id = sa.func.coalesce(flows.c.flow_id, flows.c.flow_id)
+    chosen = [*is_lasting, _none_but(statuses), flow_id < bound]
+    statement = sa.select(flows.c.flow_id).where(*chosen, *conditions)
+    return [row[0] for row in conn.execute(statement.order_by(flow_id.desc()).limit(limit))]
+
+
+def _by_change(
+    conn: Connection,
+    conditions: list[Condition],
+    statuses: Sequence[str],
+    since: int,
+    limit: int,
+    after: bytes | None,
+) -> list[tuple[int, bytes]]:
+    """Read what lasted and was written since an instant, as `flows_lasting` has it, with the instants."""
+    statement = sa.select(flows.c.updated_at, flows.c.flow_id).where(
+        flows.c.updated_at >= since, _HAS_LASTED, _none_but(statuses), *conditions
     )
-    order = flow_id if is_ascending else flow_id.desc()
-    return [row[0] for row in conn.execute(statement.order_by(order).limit(limit))]
+    if after is not None:
+        at_ms, last = int.from_bytes(after[:8], "big"), after[8:]
+        statement = statement.where(
+            flows.c.updated_at >= at_ms, sa.or_(flows.c.updated_at > at_ms, flows.c.flow_id > last)
+        )
+    found = conn.execute(statement.order_by(flows.c.updated_at, flows.c.flow_id).limit(limit))
+    return [(at_ms, flow_id) for at_ms, flow_id in found]
+
+
+def _none_but(statuses: Sequence[str]) -> Condition:
+    """A bound of the status that no index serves, of which a database knows all the same how much it leaves."""
+    return flows.c.status.not_in([status for status in STATUSES if status not in statuses])
 
 
 def _ranged(

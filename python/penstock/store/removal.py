@@ -16,13 +16,12 @@ _ENDED = sorted(FINISHED)
 
 
 def purge(conn: Connection, which: FlowFilter, json: JsonQueries, limit: int, after: bytes | None) -> Purged:
-    """Remove up to *limit* finished roots, oldest first, past the id *after*.
+    """Remove up to *limit* finished roots, oldest first, past the cursor *after*.
 
     A root that somebody else is about to change, or of which something below runs on, is passed over.
     """
-    found = oldest(conn, which, json, _ENDED, limit, after)
-    removed = _remove(conn, found, with_notices=True)
-    return Purged(removed, found[-1] if len(found) == limit else None)
+    found, cursor = oldest(conn, which, json, _ENDED, limit, after)
+    return Purged(_remove(conn, found, with_notices=True), cursor)
 
 
 def delete(conn: Connection, flow_id: bytes, now: int) -> bool | None:

@@ -220,13 +220,17 @@ class FlowFilter:
 
 @dataclass(frozen=True, slots=True)
 class InterruptFilter:
-    """Which open questions to list: those for which everything given holds."""
+    """Which open questions to list: those for which everything given holds.
+
+    With `tree`, a question counts too that this flow asks or has below it, whatever its `key`.
+    """
 
     root_id: bytes | None = None
     interrupt_id: bytes | None = None
     workflow: str | None = None
     node: str | None = None
     key: str | None = None
+    tree: bytes | None = None
     is_oldest_first: bool = False
 
 

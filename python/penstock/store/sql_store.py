@@ -230,6 +230,11 @@ class SqlStore(ABC):
         with self._reading() as conn:
             return flows.read_tree(conn, root_id)
 
+    def has_live_children(self, root_id: bytes) -> bool:
+        """Tell whether a flow below this root has not finished."""
+        with self._reading() as conn:
+            return flows.has_live_children(conn, root_id)
+
     def journal(self, flow_id: bytes, after: int = 0) -> list[JournalRow]:
         """Read the events of a flow past ord *after*, in order."""
         with self._reading() as conn:

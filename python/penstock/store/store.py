@@ -264,6 +264,9 @@ class Store(Protocol):
     def tree(self, root_id: bytes) -> list[OutcomeRow]:
         """Read a root and all flows below it, oldest first."""
 
+    def has_live_children(self, root_id: bytes) -> bool:
+        """Tell whether a flow below this root has not finished."""
+
     def latest_turn(self, thread_id: bytes) -> OutcomeRow | None:
         """Read the last turn of a thread; forks are none."""
 

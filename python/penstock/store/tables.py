@@ -222,8 +222,8 @@ interrupts = _table(
 )
 """Open questions to the outside, over all flows: inserted with `parked`, deleted with `resolved`."""
 
-# the open questions of a tree
-_index("interrupts_root", interrupts.c.root_id)
+# the open questions of a tree, the oldest first
+_index("interrupts_root", interrupts.c.root_id, interrupts.c.interrupt_id)
 # what goes with a flow that is deleted
 _index("interrupts_flow", interrupts.c.flow_id)
 

@@ -16,6 +16,7 @@ from penstock.workers.main_import import MAIN_NAME
 
 _MAX_TRACEBACK = 16 << 10
 _MAX_MESSAGE = 4 << 10
+_MAX_BASES = 32
 _OWN_FILES = str(Path(penstock.__file__).parent)
 
 _CLASSES: tuple[tuple[type[BaseException], str], ...] = (
@@ -42,6 +43,7 @@ def _failure(error: BaseException) -> dict[str, Any]:
         "code": str(error.code) if isinstance(error, PenstockError) else "error",
         "message": _message(error),
         "type": _type_name(type(error)),
+        "bases": [_type_name(base) for base in type(error).__mro__[1:-1]][:_MAX_BASES],
         "traceback": _traceback(error),
         "retryable": kind in ("retryable", "rate_limited", "unavailable"),
         "class": kind,

@@ -22,11 +22,13 @@ mod places;
 mod refuse;
 mod rejoin;
 mod release;
+mod resources;
 mod resume;
 mod rewind;
 mod settle;
 mod signals;
 mod sweep;
+mod waits;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -47,7 +49,9 @@ pub use commit::{Report, Stopped};
 pub use deferred::Wanted;
 pub use mail::{Mail, MAIL_KINDS};
 pub use needs::Needs;
+pub use resources::{PartitionBy, ResourceLimits};
 pub use rewind::{next_state, try_rewind};
+pub use waits::Waiting;
 
 /// How long a released flow stays in memory unused.
 const RELEASED_TTL_MS: u64 = 600_000;
@@ -116,6 +120,8 @@ pub(crate) struct GraphEntry {
     pub number: u32,
     /// Interned task of each node.
     pub tasks: Vec<u32>,
+    /// What each node leans on, by its number in the scheduler's flow control.
+    pub resources: Vec<u32>,
 }
 
 /// Something that happened to a step, kept until its event is committed.
@@ -179,7 +185,7 @@ pub(crate) struct Live {
     pub journal_bytes: usize,
     pub snapshot_len: usize,
     pub is_releasing: bool,
-    /// With many steps: when it may next be asked whether they all wait.
+    /// With many steps: when it may next be looked at to be let go.
     pub look_again_at: i64,
     pub is_stopping: bool,
     /// Rolled back: waits to be loaded again.
@@ -259,6 +265,7 @@ pub struct Engine {
     graphs: graphs::Graphs,
     tasks: FxHashMap<Arc<str>, u32>,
     known_tasks: BTreeMap<String, TaskKind>,
+    resources: resources::Resources,
     /// What tasks are sent of the state, by interned task; the others everything.
     needs: FxHashMap<u32, Needs>,
     /// Set when every task name will do, as with a host's executor.
@@ -310,6 +317,7 @@ impl Engine {
             graphs: graphs::Graphs::new(),
             tasks: FxHashMap::default(),
             known_tasks: BTreeMap::new(),
+            resources: resources::Resources::default(),
             needs: FxHashMap::default(),
             default_kind: None,
             flows: FxHashMap::default(),

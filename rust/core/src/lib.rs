@@ -7,6 +7,7 @@ pub mod batch;
 pub mod engine;
 pub mod error;
 pub mod flow;
+pub mod flow_control;
 pub mod graph;
 pub mod ids;
 pub mod json;

@@ -1,31 +1,44 @@
-//! Which ready step goes to which worker, and when: the facade over the queues and the slots.
+//! Which ready step goes to which worker, and when: the facade over the queues, the slots and what resources bear.
 //!
-//! Strict bands by priority, first in first out inside a band. A step that cannot go now (its slot is
-//! taken, it needs an empty worker, another guarded one runs) never blocks one that can.
+//! Strict bands by priority; inside a band every fairness key gets its share; first in first out inside a key. A step
+//! that cannot go now (its slot is taken, it needs an empty worker, another guarded one runs, its resource is shut)
+//! never blocks one that can.
 
-mod bands;
+mod ageing;
+mod fairness;
+mod line;
+mod parked;
+mod plan;
 mod ready;
+mod slab;
 mod slots;
 mod timers;
+mod why;
 
-pub use ready::Ready;
+pub use plan::{ClaimPlan, KeyTally, Planner, Tally, MAX_KEYS};
+pub use ready::{Ready, TICKET_BITS};
 pub use slots::{Held, SlotOptions, TaskKind};
 pub use timers::Timers;
+pub use why::Why;
 
-use bands::Rank;
-use ready::{Class, Demand, Head, ReadySteps};
-use slots::Slots;
+use crate::flow_control::{Ended, FlowControl, Limit};
+use ready::{Class, Demand, Head, Rank, ReadySteps};
+use slots::{InFlight, Slots};
 
 /// What waking another worker costs, about: so much work is not worth spreading.
 const WAKE_US: u64 = 100;
 
-/// Ready steps on one side, workers on the other.
+/// Ready steps on one side, workers on the other, and between them what their resources bear.
 #[derive(Debug)]
 pub struct Scheduler {
     ready: ReadySteps,
     slots: Slots,
+    control: FlowControl,
+    /// The instant of the last `wake`.
+    now_ms: i64,
     /// The worker that is being emptied for the first alone step; set and cleared by `choose`.
     reserved: Option<u32>,
+    ageing: ageing::Ageing,
 }
 
 type Heads = [Option<Head>; Class::COUNT];
@@ -33,7 +46,38 @@ type Heads = [Option<Head>; Class::COUNT];
 impl Scheduler {
     /// No step and no worker.
     pub fn new(options: SlotOptions) -> Self {
-        Self { ready: ReadySteps::default(), slots: Slots::new(options), reserved: None }
+        Self {
+            ready: ReadySteps::default(),
+            slots: Slots::new(options),
+            control: FlowControl::default(),
+            now_ms: 0,
+            reserved: None,
+            ageing: ageing::Ageing::default(),
+        }
+    }
+
+    /// Forgets steps and workers; what is known of resources stays.
+    pub fn start_anew(&mut self, options: SlotOptions) {
+        let workers: Vec<u32> = self.slots.workers().collect();
+        for worker in workers {
+            self.remove_worker(worker);
+        }
+        self.slots = Slots::new(options);
+        self.ready = ReadySteps::default();
+        self.control.refer_none();
+        self.reserved = None;
+    }
+
+    /// It is `now_ms`, for all that follows. What opens by time is looked at again.
+    pub fn wake(&mut self, now_ms: i64) {
+        self.now_ms = self.now_ms.max(now_ms);
+        self.ready.open_due(&mut self.control, self.now_ms);
+        self.age();
+    }
+
+    /// When something that is shut may open by time alone.
+    pub fn next_wake(&self) -> Option<i64> {
+        self.ready.gates.next().map(u64::cast_signed)
     }
 
     /// Says which slots a task takes: sync if never said. Steps already offered keep their queue.
@@ -48,13 +92,13 @@ impl Scheduler {
 
     /// Makes a step ready; one that is ready already is replaced.
     pub fn offer(&mut self, ready: Ready) {
-        let class = Class::of(&ready, self.slots.kind(ready.task));
-        self.ready.add(ready, class);
+        let class = self.class_of(&ready);
+        self.ready.add(ready, class, &mut self.control, self.now_ms);
     }
 
     /// Takes a ready step back; false when it is not ready (never offered, or handed out).
     pub fn withdraw(&mut self, flow: u32, step: u64) -> bool {
-        self.ready.withdraw(flow, step)
+        self.ready.withdraw(flow, step, &mut self.control)
     }
 
     /// A worker that may be given steps.
@@ -69,7 +113,18 @@ impl Scheduler {
 
     /// The worker is gone: what it held, by dispatch.
     pub fn remove_worker(&mut self, worker: u32) -> Vec<Held> {
-        self.slots.remove_worker(worker)
+        let held = self.slots.remove_worker(worker);
+        for (_, step) in &held {
+            self.end(step, Ended::Otherwise);
+        }
+        let alone = held.len() == 1;
+        let held = held.iter().map(|(dispatch, step)| Held {
+            dispatch: *dispatch,
+            flow: step.flow,
+            step: step.step,
+            alone,
+        });
+        held.collect()
     }
 
     /// The best step that the worker may be given now. Call `started` with it before the next `next`.
@@ -77,11 +132,11 @@ impl Scheduler {
     /// None also when less loaded workers can take all that fits: ask every worker of
     /// `workers_with_room`, in turn, until a whole round yields nothing.
     pub fn next(&mut self, worker: u32) -> Option<Ready> {
-        let class = self.choose(worker)?;
-        if class.demand == Demand::EmptyWorker {
+        let head = self.choose(worker)?;
+        if head.class.demand == Demand::EmptyWorker {
             self.reserved = None;
         }
-        self.ready.pop(class)
+        self.ready.pop(&head, &mut self.control)
     }
 
     /// Workers that could be given something, least loaded first.
@@ -91,17 +146,45 @@ impl Scheduler {
 
     /// The step takes its place in the worker under a dispatch number; false when the worker is gone.
     pub fn started(&mut self, worker: u32, dispatch: u64, ready: &Ready) -> bool {
-        self.slots.start(worker, dispatch, ready)
+        if !self.slots.has(worker) {
+            return false;
+        }
+        let resource = ready.resource;
+        let partition = self.control.partition(resource, ready.partition.as_ref(), self.now_ms);
+        let is_probe = self.control.started(resource, partition, self.now_ms);
+        self.ready.open_resource(resource, &mut self.control, self.now_ms);
+        self.slots.start(worker, dispatch, ready, partition, is_probe)
     }
 
     /// The dispatch gives its place back after `ran_us`; false when the worker does not hold it.
     pub fn finished(&mut self, worker: u32, dispatch: u64, ran_us: u64) -> bool {
-        self.slots.finish(worker, dispatch, Some(ran_us))
+        self.ended(worker, dispatch, ran_us, Ended::Well)
+    }
+
+    /// The dispatch gives its place back after `ran_us`, and says how its resource is.
+    pub fn ended(&mut self, worker: u32, dispatch: u64, ran_us: u64, how: Ended<'_>) -> bool {
+        // How long a no takes says nothing about how long a step runs.
+        let is_bounce = matches!(how, Ended::RateLimited | Ended::Unavailable(_));
+        let Some(step) = self.slots.finish(worker, dispatch, (!is_bounce).then_some(ran_us)) else {
+            return false;
+        };
+        self.end(&step, how);
+        true
     }
 
     /// The dispatch gives its place back without a measured run: its result will never come.
     pub fn forget(&mut self, worker: u32, dispatch: u64) -> bool {
-        self.slots.finish(worker, dispatch, None)
+        let Some(step) = self.slots.finish(worker, dispatch, None) else { return false };
+        self.end(&step, Ended::Otherwise);
+        true
+    }
+
+    fn end(&mut self, step: &InFlight, how: Ended<'_>) {
+        let (resource, partition) = (step.resource, step.partition);
+        if self.control.ended(resource, partition, step.is_probe, how, self.now_ms) {
+            self.ready.open_resource(resource, &mut self.control, self.now_ms);
+            self.ready.open_partition(partition, &mut self.control, self.now_ms);
+        }
     }
 
     /// Whether the worker holds exactly one step.
@@ -114,12 +197,52 @@ impl Scheduler {
         self.ready.len()
     }
 
+    /// How many ready steps are not known to be kept back by their resource.
+    pub fn open_len(&self) -> usize {
+        self.ready.open.iter().sum()
+    }
+
     /// How many steps are in the workers.
     pub fn running_len(&self) -> usize {
         self.slots.running()
     }
 
-    fn choose(&mut self, worker: u32) -> Option<Class> {
+    /// What resources bear, to be looked at.
+    pub fn control(&self) -> &FlowControl {
+        &self.control
+    }
+
+    /// What resources bear, to be told of other replicas. Call `reopen` after.
+    pub fn control_mut(&mut self) -> &mut FlowControl {
+        &mut self.control
+    }
+
+    /// Bounds a resource, and each of its partitions; what is ready obeys at once.
+    pub fn set_limits(&mut self, resource: u32, total: Limit, each: Limit) {
+        if self.control.set_limits(resource, total, each, self.now_ms) {
+            let steps = self.ready.steps.iter().filter(|step| step.ready.resource == resource);
+            let steps: Vec<(Ready, i32)> = steps.map(|step| (step.ready.clone(), step.priority)).collect();
+            for (ready, priority) in steps {
+                let class = self.class_of(&ready);
+                self.ready.add_to_band(ready, priority, class, &mut self.control, self.now_ms);
+            }
+        }
+        self.reopen(resource);
+    }
+
+    /// Something about the resource was changed from outside: what waits for it is looked at again.
+    pub fn reopen(&mut self, resource: u32) {
+        self.ready.open_resource(resource, &mut self.control, self.now_ms);
+        for partition in self.ready.shut_partitions() {
+            self.ready.open_partition(partition, &mut self.control, self.now_ms);
+        }
+    }
+
+    fn class_of(&self, ready: &Ready) -> Class {
+        Class::of(ready, self.slots.kind(ready.task))
+    }
+
+    fn choose(&mut self, worker: u32) -> Option<Head> {
         if self.ready.len() == 0 || !self.slots.is_open(worker) {
             return None;
         }
@@ -129,13 +252,19 @@ impl Scheduler {
         (heads.iter().flatten())
             .filter(|head| self.may_go(worker, head, alone))
             .min_by_key(|head| head.rank)
-            .map(|head| head.class)
+            .copied()
     }
 
     /// The first step of each class, without the guarded ones while one is in a worker.
     fn heads(&mut self) -> Heads {
         let is_shut = self.slots.has_guarded();
-        Class::ALL.map(|class| if class.guarded && is_shut { None } else { self.ready.head(class) })
+        Class::ALL.map(|class| {
+            if class.guarded && is_shut {
+                None
+            } else {
+                self.ready.head(class, &mut self.control, self.now_ms)
+            }
+        })
     }
 
     /// Under load no worker is ever empty by itself. So when an alone step is the best of all and finds
@@ -202,10 +331,13 @@ mod tests {
             flow: 0,
             step: order,
             task,
+            resource: 0,
+            partition: None,
             priority: 0,
             fairness_key: "".into(),
             weight: 1.0,
             order,
+            ready_at: 0,
             alone: false,
             guarded: false,
         }

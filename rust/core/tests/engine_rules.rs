@@ -283,3 +283,29 @@ fn a_cancelled_step_that_does_not_end_is_given_up_at_its_budget() {
     bench.pass_to(NOW + 3_000);
     assert_eq!(bench.engine.overdue().last().map(|late| late.dispatch), Some(left));
 }
+
+#[test]
+fn a_step_whose_resource_is_gone_waits_for_the_probe_and_nothing_is_written() {
+    let mut bench = Bench::new(1, &[("leaf", LEAF)]);
+    let first = bench.create("leaf", 1);
+    bench.commit();
+    let second = bench.create("leaf", 2);
+    bench.commit();
+    bench.finish(
+        "ask",
+        Outcome::Error,
+        r#"{"code":"unavailable","message":"refused","class":"unavailable"}"#,
+    );
+    assert!(bench.commit().is_empty());
+    bench.hand_out();
+    let waits = bench.engine.waiting(Some("ask"), 10, NOW);
+    assert_eq!(
+        waits.iter().map(|wait| (wait.reason, wait.until)).collect::<Vec<_>>(),
+        [("breaker", Some(NOW + 100))]
+    );
+    assert!(waits[0].detail.contains("refused") && [first, second].contains(&waits[0].flow));
+    let (row, ready) = bench.engine.resources(NOW).remove(0);
+    assert_eq!((&*row.name, ready, row.running, row.trip.is_some()), ("ask", 1, 1, true));
+    assert_eq!(bench.engine.take_resource_changes().len(), 1);
+    assert_eq!(bench.engine.next_due().0, Some(NOW + 100));
+}

@@ -34,7 +34,6 @@ struct Walk {
     flow: Flow,
     paths: HashMap<u64, String>,
     visits: HashMap<u64, u64>,
-    tries: HashMap<u64, u64>,
     counts: HashMap<(String, String), u64>,
     gotos: HashMap<String, Vec<String>>,
     now_ms: i64,
@@ -73,7 +72,6 @@ impl Walk {
             flow,
             paths: HashMap::new(),
             visits: HashMap::new(),
-            tries: HashMap::new(),
             counts: HashMap::new(),
             gotos: gotos(graph),
             now_ms: 1_000,
@@ -114,7 +112,8 @@ impl Walk {
             path: path[..at].to_owned(),
             node: path[at + 1..].to_owned(),
             visit: self.visits[&number],
-            tries: self.tries.get(&number).copied().unwrap_or(0),
+            // What a rewind takes back, too.
+            tries: u64::from(step.attempt) * 4 + step.calls.len() as u64,
         };
         if let Some(error) = &step.broken {
             return TaskResult::Failed(error.clone());
@@ -202,7 +201,6 @@ impl Walk {
             let attempt = self.flow.step(number).unwrap().attempt;
             return Event { ord, step: number, attempt, at: now_ms, body: EventBody::Started };
         }
-        *self.tries.entry(number).or_default() += 1;
         self.flow.settle(number, &result, &mut context).unwrap().event
     }
 

@@ -56,8 +56,13 @@ fn check(seed: u64, chaos: Chaos, met: &mut Met) {
     reference.flow("", 0, &root);
     reference.witness.finish();
     met.note("crash", rig.crashes);
+    for (kind, times) in &rig.posted {
+        met.note(*kind, *times);
+    }
     met.note("child", record.flows.len() - 1);
-    met.note(record.flows[""].status.clone(), 1);
+    for (label, flow) in &record.flows {
+        met.note(if label.is_empty() { flow.status.clone() } else { format!("child {}", flow.status) }, 1);
+    }
     met.note(record.flows[""].error.clone().unwrap_or_default(), 1);
     for ran in record.steps.values() {
         for event in &ran.events {
@@ -77,6 +82,7 @@ fn the_core_agrees_with_the_naive_reading_of_the_rules() {
         ("completed", 2_000),
         ("failed", 2_000),
         ("child", 1_000),
+        ("child cancelled", 50),
         ("retry", 1_000),
         ("parked", 1_000),
     ]);
@@ -87,10 +93,22 @@ fn the_core_agrees_when_engines_and_workers_die_at_any_event_and_flows_are_cance
     let mut met = Met::default();
     for seed in seeds(10_000, 500_000) {
         let mut rng = Rng::new(seed ^ 0xD1E);
-        let chaos =
-            Chaos { crash: *rng.pick(&[0, 2, 5]), worker: *rng.pick(&[0, 2]), cancel: *rng.pick(&[0, 1]) };
+        let chaos = Chaos {
+            crash: *rng.pick(&[0, 2, 5]),
+            worker: *rng.pick(&[0, 2]),
+            cancel: *rng.pick(&[0, 1]),
+            hold: *rng.pick(&[0, 0, 3]),
+        };
         check(seed, chaos, &mut met);
     }
     eprintln!("{:#?}", met.0);
-    met.check(&[("crash", 1_000), ("cancelled", 100), ("lost", 100), ("completed", 1_000)]);
+    met.check(&[
+        ("crash", 1_000),
+        ("cancelled", 100),
+        ("lost", 100),
+        ("completed", 1_000),
+        ("pause", 500),
+        ("resume_break", 500),
+        ("signal", 500),
+    ]);
 }

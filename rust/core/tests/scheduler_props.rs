@@ -110,10 +110,13 @@ impl Sim {
             flow,
             step,
             task,
+            resource: 0,
+            partition: None,
             priority,
             fairness_key: "".into(),
             weight: 1.0,
             order,
+            ready_at: 0,
             alone,
             guarded,
         });

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use penstock_core::engine::{Engine, Mail, Needs, Options, Wanted};
+use penstock_core::engine::{Engine, Mail, Needs, Options, PartitionBy, ResourceLimits, Wanted};
 use penstock_core::error::{Error, Result};
+use penstock_core::flow_control::Limit;
 use penstock_core::scheduler::TaskKind;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
@@ -18,6 +19,7 @@ use crate::fork::Home;
 use crate::ids::{id_of, random};
 use crate::report::Report;
 use crate::row::{id, ids};
+use crate::waits::{resource_row, waiting_row, ResourceTuple, WaitingTuple};
 
 /// Flows, scheduler and batches of one shard.
 #[pyclass(frozen, module = "penstock._core")]
@@ -36,6 +38,8 @@ type TaskRow = (String, bool, Option<Vec<String>>, bool);
 type WantedRow<'py> = (Bound<'py, PyBytes>, u64, Bound<'py, PyBytes>, String, Option<String>);
 /// (worker, dispatch, why)
 type OverdueRow = (u32, u64, String);
+/// `max_concurrency`, rate, burst
+type LimitRow = (Option<u32>, Option<f64>, Option<f64>);
 
 impl Core {
     /// The engine; refuses in a process that was forked from its own.
@@ -372,6 +376,61 @@ impl Core {
 
     fn owned<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
         Ok(ids(py, &enter(py, || Ok(self.engine()?.owned()))?))
+    }
+
+    fn why<'py>(
+        &self,
+        py: Python<'py>,
+        flow_id: &[u8],
+        limit: usize,
+        now_ms: i64,
+    ) -> PyResult<Option<Vec<WaitingTuple<'py>>>> {
+        let asked = id_of(flow_id)?;
+        let found = enter(py, || Ok(self.engine()?.why(&asked, limit, now_ms)))?;
+        Ok(found.map(|found| found.into_iter().map(|step| waiting_row(py, step)).collect()))
+    }
+
+    fn waiting<'py>(
+        &self,
+        py: Python<'py>,
+        resource: Option<String>,
+        limit: usize,
+        now_ms: i64,
+    ) -> PyResult<Vec<WaitingTuple<'py>>> {
+        let found = enter(py, || Ok(self.engine()?.waiting(resource.as_deref(), limit, now_ms)))?;
+        Ok(found.into_iter().map(|step| waiting_row(py, step)).collect())
+    }
+
+    fn resources(&self, py: Python<'_>, now_ms: i64) -> PyResult<Vec<ResourceTuple>> {
+        let rows = enter(py, || Ok(self.engine()?.resources(now_ms)))?;
+        Ok(rows.into_iter().map(resource_row).collect())
+    }
+
+    fn take_resource_changes(&self, py: Python<'_>) -> PyResult<Vec<(String, String)>> {
+        enter(py, || Ok(self.engine()?.take_resource_changes()))
+    }
+
+    fn learn_resources(&self, py: Python<'_>, rows: Vec<(String, String)>, now_ms: i64) -> PyResult<()> {
+        enter(py, || self.engine()?.learn_resources(&rows, now_ms))
+    }
+
+    fn set_limits(
+        &self,
+        py: Python<'_>,
+        resource: &str,
+        total: LimitRow,
+        each: LimitRow,
+        per: Option<&str>,
+        now_ms: i64,
+    ) -> PyResult<()> {
+        enter(py, || {
+            let by = per.map(PartitionBy::parse).transpose()?;
+            let limit =
+                |(max_concurrency, rate, burst): LimitRow| Limit { max_concurrency, rate, burst }.checked();
+            let limits = ResourceLimits { total: limit(total)?, each: limit(each)?, by };
+            self.engine()?.set_limits(resource, limits, now_ms);
+            Ok(())
+        })
     }
 }
 

@@ -19,9 +19,11 @@ pub fn random() -> [u8; 16] {
     bytes
 }
 
+static SEQUENCE: ids::Sequence = ids::Sequence::new();
+
 #[pyfunction]
 fn new_flow_id(py: Python<'_>, now_ms: i64) -> Bound<'_, PyBytes> {
-    PyBytes::new(py, &ids::new_id(now_ms, random()))
+    PyBytes::new(py, &SEQUENCE.next(now_ms, random()))
 }
 
 #[pyfunction]

@@ -16,6 +16,7 @@ mod report;
 mod rewind;
 mod row;
 mod state;
+mod waits;
 mod worker;
 
 use pyo3::prelude::*;

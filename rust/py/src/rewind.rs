@@ -17,26 +17,21 @@ use crate::history::Row;
 use crate::ids::{id_of, random};
 use crate::row::ids;
 
-/// A flow as the database has it.
+/// A flow as the database has it: definition, key, input, `created_at`, journal.
 #[derive(FromPyObject)]
-struct Recorded {
-    definition: String,
-    key: String,
-    input: String,
-    created_at: i64,
-    rows: Vec<Row>,
-}
+struct Recorded(String, String, String, i64, Vec<Row>);
 
 impl Recorded {
     fn read(self) -> Result<(Origin, Vec<Event>)> {
-        let graph = Arc::new(Graph::compile(&self.definition)?);
-        let input = input_state(&self.input, graph.reducers())?;
-        let events = self.rows.iter().map(|(ord, step, _, name, attempt, .., at, body)| {
+        let Self(definition, key, input, created_at, rows) = self;
+        let graph = Arc::new(Graph::compile(&definition)?);
+        let input = input_state(&input, graph.reducers())?;
+        let events = rows.iter().map(|(ord, step, _, name, attempt, .., at, body)| {
             let (ord, step, attempt, at) = (*ord, *step, *attempt, *at);
             Ok(Event { ord, step, attempt, at, body: EventBody::from_json(name, body)? })
         });
         let events = events.collect::<Result<_>>()?;
-        Ok((Origin { graph, key: self.key.into(), input, created_at: self.created_at }, events))
+        Ok((Origin { graph, key: key.into(), input, created_at }, events))
     }
 }
 

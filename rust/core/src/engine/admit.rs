@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::places::place_of;
+use super::release::hold_ms;
 use super::settle::json_list;
 use super::{clock, Engine, GraphEntry, Live, Ran, Released, Serial, UNREAD};
 use crate::batch::{After, CreateRow, Group, JournalRow, NewFlow, Op};
@@ -230,6 +231,7 @@ impl Engine {
             live.handled = handled;
             live.journal_bytes = journal_bytes;
             live.snapshot_len = snapshot_len;
+            live.look_again_at = now_ms + hold_ms(live.flow.live_steps());
         }
         self.moved(serial, now_ms);
         Ok(serial)

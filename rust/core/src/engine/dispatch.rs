@@ -8,13 +8,11 @@ use crate::batch::{After, Group};
 use crate::error::{Error, Result};
 use crate::flow::event::{Event, EventBody};
 use crate::flow::{outcome, Call, TaskError, TaskResult};
+use crate::flow_control::Ended;
 use crate::json::{self, Value};
-use crate::scheduler::Ready;
+use crate::scheduler::{Ready, TICKET_BITS};
 use crate::state::{Changes, Reducers};
 use crate::wire::{FrameReader, FrameWriter, Message, Outcome, ResultIn, StepOut};
-
-/// Low bits of a ticket: steps offered within one millisecond.
-const TICKET_BITS: u32 = 20;
 
 impl Engine {
     /// A worker is there and takes steps.
@@ -57,7 +55,7 @@ impl Engine {
 
     /// Makes a step a candidate, unless it waits, is one already, or runs.
     pub(super) fn offer(&mut self, serial: Serial, number: u64, now_ms: i64) {
-        let order = self.next_ticket(now_ms);
+        let sequence = self.next_ticket();
         let Some(live) = self.flows.get_mut(&serial).filter(|live| !live.is_stopping && !live.is_reloading)
         else {
             return;
@@ -88,10 +86,13 @@ impl Engine {
             flow: serial,
             step: number,
             task: live.entry.tasks[step.node as usize],
+            resource: live.entry.resources[step.node as usize],
+            partition: self.resources.partition_of(live, step.node as usize),
             priority: live.about.priority,
             fairness_key: live.fairness_key.clone(),
             weight: live.about.fairness_weight,
-            order,
+            order: ((step.created_at.max(0) as u64) << TICKET_BITS) | sequence,
+            ready_at: now_ms,
             alone: is_guarded || step.losses > 0,
             guarded: is_guarded,
         };
@@ -99,13 +100,15 @@ impl Engine {
         self.scheduler.offer(ready);
     }
 
-    fn next_ticket(&mut self, now_ms: i64) -> u64 {
-        self.ticket = (self.ticket + 1).max((now_ms.max(0) as u64) << TICKET_BITS);
+    /// What tells apart the steps that were created within one millisecond.
+    fn next_ticket(&mut self) -> u64 {
+        self.ticket = (self.ticket + 1) & ((1 << TICKET_BITS) - 1);
         self.ticket
     }
 
     /// Everything that may be sent now, one buffer a worker.
     pub fn frames(&mut self, now_ms: i64) -> Vec<(u32, Vec<u8>)> {
+        self.scheduler.wake(now_ms);
         for dispatch in std::mem::take(&mut self.to_send) {
             self.send(dispatch, now_ms);
         }
@@ -143,7 +146,7 @@ impl Engine {
         let dispatch = self.next_dispatch;
         self.next_dispatch += 1;
         live.running.insert(ready.step, dispatch);
-        let queued_ms = (now_ms - (ready.order >> TICKET_BITS) as i64).max(0);
+        let queued_ms = (now_ms - ready.ready_at).max(0);
         self.running.insert(
             dispatch,
             Running {
@@ -238,6 +241,7 @@ impl Engine {
     /// `corrupt` when they are no frames: the worker must be killed.
     pub fn receive(&mut self, worker: u32, bytes: &[u8], now_ms: i64) -> Result<()> {
         let Some(found) = self.workers.get_mut(&worker) else { return Ok(()) };
+        self.scheduler.wake(now_ms);
         for message in found.reader.feed(bytes)? {
             match message {
                 Message::Results(results) => {
@@ -254,12 +258,26 @@ impl Engine {
     }
 
     fn take_result(&mut self, worker: u32, result: &ResultIn, now_ms: i64) {
-        self.scheduler.finished(worker, result.dispatch, u64::from(result.ran_us));
+        let error = match result.outcome {
+            Outcome::Error => TaskError::from_meta(&result.meta).ok(),
+            _ => None,
+        };
+        let how = match (result.outcome, &error) {
+            (Outcome::Done, _) => Ended::Well,
+            (_, Some(error)) => error.says(),
+            _ => Ended::Otherwise,
+        };
+        self.scheduler.ended(worker, result.dispatch, u64::from(result.ran_us), how);
         self.clock_ended(worker, result.dispatch);
         self.pace.finished();
         // A result without a current dispatch is late: the step was cancelled, lost or timed out.
         let Some(running) = self.end_dispatch(result.dispatch) else { return };
         let Some(live) = self.flows.get(&running.flow) else { return };
+        let bounced = error.as_ref().filter(|_| !running.is_late);
+        if let Some(wait_ms) = bounced.and_then(|error| self.bounce_ms(live, error)) {
+            self.bounce(running.flow, running.step, wait_ms, now_ms);
+            return;
+        }
         let ran = Ran {
             worker: Some(worker),
             queued_ms: running.queued_ms,

@@ -47,9 +47,9 @@ impl Graphs {
         self.current.values().any(|entry| entry.graph.find(name).is_some())
     }
 
-    fn insert(&mut self, graph: Arc<Graph>, tasks: Vec<u32>) {
+    fn insert(&mut self, graph: Arc<Graph>, tasks: Vec<u32>, resources: Vec<u32>) {
         let (id, bytes) = (*graph.id(), graph.definition().len());
-        let entry = Arc::new(GraphEntry { graph, number: self.next_number, tasks });
+        let entry = Arc::new(GraphEntry { graph, number: self.next_number, tasks, resources });
         self.next_number += 1;
         self.old.put(id, entry, bytes, 0);
     }
@@ -80,7 +80,10 @@ impl Engine {
         let id = *graph.id();
         if self.graphs.get(&id).is_none() {
             let tasks = graph.nodes().iter().map(|node| self.intern(&node.task)).collect();
-            self.graphs.insert(graph, tasks);
+            let resources =
+                graph.nodes().iter().map(|node| self.resource(node.resource.as_ref().unwrap_or(&node.task)));
+            let resources = resources.collect();
+            self.graphs.insert(graph, tasks, resources);
         }
         Ok(id)
     }

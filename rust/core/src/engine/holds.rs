@@ -151,7 +151,7 @@ impl Engine {
             | Control::ChildState { .. } => {}
             Control::Rewind(rewind) => {
                 let children = rewind.reopened.iter().map(|(_, child)| *child).collect();
-                self.tell(serial, children, group, now_ms);
+                self.say_holds(serial, children, group, now_ms);
                 if rewind.is_unpaused {
                     self.ask_parent(serial, group, now_ms);
                 }

@@ -36,11 +36,17 @@ impl Engine {
         let calls = live.flow.open_calls(CallKind::Subgraph);
         let started = calls.iter().filter(|(_, _, call)| !is_deferred(call));
         let children = started.filter_map(|(_, _, call)| call.id).collect();
-        self.tell(serial, children, group, now_ms);
+        self.say_holds(serial, children, group, now_ms);
     }
 
     /// Tells these children how the flow is held.
-    pub(super) fn tell(&mut self, serial: Serial, children: Vec<FlowId>, group: &mut Group, now_ms: i64) {
+    pub(super) fn say_holds(
+        &mut self,
+        serial: Serial,
+        children: Vec<FlowId>,
+        group: &mut Group,
+        now_ms: i64,
+    ) {
         let Some(live) = self.flows.get(&serial) else { return };
         let Control::Inherit { holds } = live.flow.word_to_children() else { return };
         for child in children {
@@ -91,7 +97,7 @@ impl Engine {
         let Some(live) = self.flows.get(&serial) else { return };
         let waits = |call: &Call| call.is_open() && call.id == Some(child);
         if live.flow.step(step).is_some_and(|step| step.calls.iter().any(waits)) {
-            self.tell(serial, vec![child], group, now_ms);
+            self.say_holds(serial, vec![child], group, now_ms);
         } else {
             // Should the event that says so be refused, then what the child has recorded goes back with it.
             group.after(live.about.id, After::Settle);

@@ -42,7 +42,7 @@ impl Engine {
     pub fn room(&self) -> usize {
         let threads = self.workers.len().max(1) * self.options.threads as usize;
         let wanted = (threads * READY_PER_THREAD).max(self.pace.ahead());
-        wanted.saturating_sub(self.scheduler.ready_len()).min(self.space())
+        wanted.saturating_sub(self.scheduler.open_len()).min(self.space())
     }
 
     /// Changes how many flows it holds at most. What is above a smaller number stays until it ends or is released.

@@ -113,13 +113,15 @@ impl Engine {
                 Timer::Rest(serial) => self.consider_release(serial, now_ms),
             }
         }
+        self.scheduler.wake(now_ms);
     }
 
     /// The next instant at which something is due, by the shard's clock, and by the one of time budgets how long it is
     /// until the next of them may be over. Frames that were handed out may have brought either nearer.
     pub fn next_due(&self) -> (Option<i64>, Option<i64>) {
         let timer = self.timers.next().map(u64::cast_signed);
-        (timer.into_iter().chain(self.places.next()).min(), self.next_budget())
+        let due = timer.into_iter().chain(self.places.next()).chain(self.scheduler.next_wake()).min();
+        (due, self.next_budget())
     }
 
     fn due(&mut self, serial: Serial, step: u64, call: u32, now_ms: i64) {

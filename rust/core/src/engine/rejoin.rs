@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::{released_flows, slots, Engine, Report};
 use crate::ids::FlowId;
-use crate::scheduler::{Scheduler, Timers};
+use crate::scheduler::Timers;
 
 impl Engine {
     /// Goes on as the replica `replica`, a stranger that owns nothing: everything about flows and workers is
@@ -26,7 +26,7 @@ impl Engine {
         self.histories.clear();
         self.timers = Timers::new();
         self.places = super::places::Places::default();
-        self.scheduler = Scheduler::new(slots(&self.options));
+        self.scheduler.start_anew(slots(&self.options));
         for (name, kind) in self.known_tasks.clone() {
             self.set_task(&name, kind);
         }

@@ -9,8 +9,17 @@ use crate::ids::FlowId;
 /// When a release that was put off is looked at again.
 const AGAIN_MS: i64 = 1_000;
 
-/// A flow with more live steps is looked at once in `AGAIN_MS`: each look goes through all of them.
+/// A flow with more live steps is looked at once in `AGAIN_MS` for each so many of them, since a look goes through all
+/// of them, as does a claim: one with very many open questions is not let go and claimed again for each answer.
 const MANY_STEPS: usize = 1_024;
+
+/// The longest time between two looks.
+const AGAIN_AT_MOST_MS: i64 = 60_000;
+
+/// How long a flow with so many live steps is held between two looks.
+pub(super) fn hold_ms(live_steps: usize) -> i64 {
+    ((live_steps / MANY_STEPS) as i64 * AGAIN_MS).min(AGAIN_AT_MOST_MS)
+}
 
 impl Engine {
     /// Lets go of a flow that only waits, and for long: its memory, and its row.
@@ -60,7 +69,7 @@ impl Engine {
         if is_too_early {
             self.timers.set(Timer::Rest(serial), clock(live.look_again_at));
         } else {
-            live.look_again_at = now_ms + AGAIN_MS;
+            live.look_again_at = now_ms + hold_ms(live.flow.live_steps());
         }
         is_too_early
     }

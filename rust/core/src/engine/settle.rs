@@ -137,7 +137,8 @@ impl Engine {
             group.after(id, if is_own { After::Offer { step } } else { After::OfferAgain { step } });
         }
         if !is_own {
-            live.let_go.extend(effects.ready.iter().map(|step| (*step, event.ord)));
+            let again = effects.ready.iter().chain(&effects.revived).chain(&effects.waiting_again);
+            live.let_go.extend(again.map(|step| (*step, event.ord)));
         }
         self.sweep(serial, &effects.dropped, group, now_ms);
         match &event.body {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::event::{Control, Entry, Event, EventBody, Next, Route};
-use super::{Flow, StepError};
+use super::{Call, CallKind, Flow, StepError};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::ids::hex;
@@ -56,6 +56,16 @@ impl Record {
     fn end(&mut self, status: &'static str, at: i64) {
         self.stop_waiting(at);
         (self.ended, self.finished_at) = (Some(status), Some(at));
+    }
+
+    /// Notes children: those it calls, or those that it waits for in a fork, which called none itself.
+    fn meet_children(&mut self, calls: &[Call]) {
+        let called = calls.iter().filter(|call| call.kind == CallKind::Subgraph);
+        for child in called.filter_map(|call| call.id.as_ref()).map(|id| hex(id)) {
+            if !self.children.contains(&child) {
+                self.children.push(child);
+            }
+        }
     }
 
     fn stop_waiting(&mut self, at: i64) {
@@ -177,6 +187,9 @@ impl Reader {
             _ => &[],
         };
         for (number, record) in &mut self.records {
+            if let Some(step) = self.flow.step(*number) {
+                record.meet_children(&step.calls);
+            }
             match self.flow.step(*number) {
                 Some(step) if record.ended.is_some() || anew.contains(number) => {
                     (record.ended, record.finished_at, record.error) = (None, None, None);
@@ -233,8 +246,7 @@ impl Reader {
             }
             EventBody::Parked { changes, calls } => {
                 record.changes.merge(changes.clone());
-                let children = calls.iter().filter(|call| call.kind == super::CallKind::Subgraph);
-                record.children.extend(children.filter_map(|call| call.id.as_ref()).map(|id| hex(id)));
+                record.meet_children(calls);
             }
             EventBody::Resolved { .. }
             | EventBody::Lost { .. }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::park::Call;
 use crate::error::{Error, Result};
+use crate::flow_control::Ended;
 use crate::json::{self, Value};
 use crate::state::Changes;
 
@@ -57,6 +58,8 @@ pub struct TaskError {
     pub message: String,
     /// The exception's qualified name, empty for the engine's own failures.
     pub type_name: Box<str>,
+    /// The qualified names of the exception's base types. Only the choice of a retry reads them; not recorded.
+    pub bases: Vec<Box<str>>,
     /// Text of the traceback.
     pub traceback: Option<Box<str>>,
     /// What the task attached.
@@ -76,6 +79,15 @@ impl TaskError {
     /// Whether the step goes back unharmed: its attempt does not count.
     pub fn is_bounce(&self) -> bool {
         matches!(self.class, ErrorClass::RateLimited | ErrorClass::Unavailable)
+    }
+
+    /// What the attempt says of the resource that it leant on.
+    pub fn says(&self) -> Ended<'_> {
+        match self.class {
+            ErrorClass::RateLimited => Ended::RateLimited,
+            ErrorClass::Unavailable => Ended::Unavailable(&self.message),
+            _ => Ended::Otherwise,
+        }
     }
 
     /// Makes it fit into an event of `limit` bytes: first its data goes, then its texts are cut.
@@ -116,6 +128,10 @@ impl TaskError {
                 "code" => error.code = text(&value),
                 "message" => error.message = text(&value),
                 "type" => error.type_name = text(&value).into(),
+                "bases" => {
+                    let names = value.elements().unwrap_or_default();
+                    error.bases = names.iter().map(|name| text(name).into()).collect();
+                }
                 "traceback" => {
                     error.traceback = Some(text(&value).into_boxed_str()).filter(|text| !text.is_empty());
                 }

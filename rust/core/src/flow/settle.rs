@@ -239,7 +239,9 @@ impl Flow {
         context: &Context<'_>,
     ) -> EventBody {
         error.fit(context.max_event_bytes);
-        if let Some((not_before, attempt)) = self.plan_retry(step, &error, context) {
+        let planned = self.plan_retry(step, &error, context);
+        error.bases = Vec::new();
+        if let Some((not_before, attempt)) = planned {
             let error = Some(self.place(step, error));
             return EventBody::Retry { changes: Changes::default(), error, not_before, attempt };
         }
@@ -264,8 +266,9 @@ impl Flow {
             return Some((later(context.now_ms, wait.max(1)), step.attempt));
         }
         let policy = self.graph.node(step.node).retry.as_ref()?;
+        let types = std::iter::once(&*error.type_name).chain(error.bases.iter().map(|base| &**base));
         let is_over = step.attempt + 1 >= policy.max_attempts;
-        if is_over || error.class == ErrorClass::Permanent || !policy.applies(&error.code, &error.type_name) {
+        if is_over || error.class == ErrorClass::Permanent || !policy.applies(&error.code, types) {
             return None;
         }
         let not_before = later(context.now_ms, policy.delay_ms(step.attempt, context.seed ^ step.number));

@@ -49,9 +49,11 @@ impl RetryPolicy {
         (delay - delay * self.jitter * chance(seed, attempt)).round() as u64
     }
 
-    /// Whether a failure with this code and exception type is retried.
-    pub fn applies(&self, code: &str, type_name: &str) -> bool {
-        let names = |entries: &[String]| entries.iter().any(|entry| is_named(entry, code, type_name));
+    /// Whether a failure with this code, of these exception types (its own and its bases), is retried.
+    pub fn applies<'a>(&self, code: &str, types: impl Iterator<Item = &'a str> + Clone) -> bool {
+        let names = |entries: &[String]| {
+            entries.iter().any(|entry| entry == code || types.clone().any(|name| is_named(entry, name)))
+        };
         !names(&self.not_on) && (self.on.is_empty() || names(&self.on))
     }
 
@@ -95,12 +97,10 @@ pub enum FailurePolicy {
     First(u64),
 }
 
-/// Whether `entry` names the code, or the exception type: in full, or by its last part alone.
-fn is_named(entry: &str, code: &str, type_name: &str) -> bool {
+/// Whether `entry` names the exception type: in full, or by its last part alone.
+fn is_named(entry: &str, type_name: &str) -> bool {
     let last = |path: &str, name: &str| path.rsplit('.').next() == Some(name);
-    entry == code
-        || entry == type_name
-        || (!type_name.is_empty() && (last(type_name, entry) || last(entry, type_name)))
+    entry == type_name || (!type_name.is_empty() && (last(type_name, entry) || last(entry, type_name)))
 }
 
 /// A number in [0, 1) from `seed` and `attempt` (`SplitMix64`).
@@ -161,13 +161,16 @@ mod tests {
 
     #[test]
     fn errors_are_chosen_by_code_or_type() {
-        assert!(policy("").applies("error", "ValueError"));
+        assert!(policy("").applies("error", ["ValueError"].into_iter()));
         let chosen = policy(r#","on":["timeout","builtins.OSError","KeyError"],"not_on":["pkg.KeyError"]"#);
-        assert!(chosen.applies("timeout", "X"));
-        assert!(chosen.applies("error", "OSError"));
-        assert!(chosen.applies("error", "json.KeyError"));
-        assert!(!chosen.applies("error", "pkg.KeyError"));
-        assert!(!chosen.applies("error", "pkg.OSError"));
-        assert!(!chosen.applies("error", ""));
+        assert!(chosen.applies("timeout", ["X"].into_iter()));
+        assert!(chosen.applies("error", ["OSError"].into_iter()));
+        assert!(chosen.applies("error", ["json.KeyError"].into_iter()));
+        assert!(!chosen.applies("error", ["pkg.KeyError"].into_iter()));
+        assert!(!chosen.applies("error", ["pkg.OSError"].into_iter()));
+        assert!(!chosen.applies("error", [""].into_iter()));
+        let based = |name| chosen.applies("error", ["app.Own", name].into_iter());
+        assert!(based("OSError"));
+        assert!(!based("pkg.KeyError") && !based("Exception"));
     }
 }

@@ -135,10 +135,10 @@ impl Graph {
         }
         value.len_of_array().map(|count| count as u64).ok_or_else(|| {
             RouteError::Condition(format!(
-                "for_each at node {:?} is over field {:?}, which holds {:?} and not an array",
+                "for_each at node {:?} is over field {:?}, which holds {} and not a list; give it a list, or null for no branches",
                 self.node(node).name,
                 each.over,
-                value.kind()
+                value.kind().described()
             ))
         })
     }

@@ -77,10 +77,15 @@ impl Task {
     }
 }
 
+/// A step that is in a worker.
 #[derive(Clone, Copy, Debug)]
-struct InFlight {
-    flow: u32,
-    step: u64,
+pub(super) struct InFlight {
+    pub flow: u32,
+    pub step: u64,
+    pub resource: u32,
+    pub partition: u32,
+    /// Its breaker let it through to see whether the resource is back.
+    pub is_probe: bool,
     task: u32,
     kind: TaskKind,
     /// What `started` added to the worker's sum: the mean may have moved when it is taken off.
@@ -171,30 +176,55 @@ impl Slots {
         }
     }
 
-    pub fn remove_worker(&mut self, worker: u32) -> Vec<Held> {
+    pub fn has(&self, worker: u32) -> bool {
+        self.workers.contains_key(&worker)
+    }
+
+    pub fn workers(&self) -> impl Iterator<Item = u32> + '_ {
+        self.workers.keys().copied()
+    }
+
+    /// What the worker held, by dispatch.
+    pub fn remove_worker(&mut self, worker: u32) -> Vec<(u64, InFlight)> {
         let Some(worker) = self.workers.remove(&worker) else { return Vec::new() };
         self.running -= worker.held.len();
         self.guarded -= worker.held.values().filter(|step| step.guarded).count();
-        let alone = worker.held.len() == 1;
-        let mut held: Vec<Held> = (worker.held.iter())
-            .map(|(&dispatch, step)| Held { dispatch, flow: step.flow, step: step.step, alone })
-            .collect();
-        held.sort_unstable_by_key(|held| held.dispatch);
+        let mut held: Vec<_> = worker.held.into_iter().collect();
+        held.sort_unstable_by_key(|(dispatch, _)| *dispatch);
         held
     }
 
     /// Takes the place of a dispatch; false when the worker is gone.
-    pub fn start(&mut self, worker: u32, dispatch: u64, ready: &Ready) -> bool {
+    pub fn start(
+        &mut self,
+        worker: u32,
+        dispatch: u64,
+        ready: &Ready,
+        partition: u32,
+        is_probe: bool,
+    ) -> bool {
         let task = self.task(ready.task);
         let estimate_us = match task.kind {
             TaskKind::Sync => task.mean_us().unwrap_or(UNMEASURED_US),
             TaskKind::Async => 0,
         };
         let Some(worker) = self.workers.get_mut(&worker) else { return false };
-        let Ready { flow, step, task: number, alone, guarded, .. } = *ready;
+        let Ready { flow, step, task: number, resource, alone, guarded, .. } = *ready;
+        let kind = task.kind;
         worker.insert(
             dispatch,
-            InFlight { flow, step, task: number, kind: task.kind, estimate_us, alone, guarded },
+            InFlight {
+                flow,
+                step,
+                resource,
+                partition,
+                is_probe,
+                task: number,
+                kind,
+                estimate_us,
+                alone,
+                guarded,
+            },
         );
         self.running += 1;
         self.guarded += usize::from(guarded);
@@ -202,15 +232,14 @@ impl Slots {
     }
 
     /// Gives the place of a dispatch back; `ran_us` is none when it has not run to its end.
-    pub fn finish(&mut self, worker: u32, dispatch: u64, ran_us: Option<u64>) -> bool {
-        let Some(worker) = self.workers.get_mut(&worker) else { return false };
-        let Some(step) = worker.remove(dispatch) else { return false };
+    pub fn finish(&mut self, worker: u32, dispatch: u64, ran_us: Option<u64>) -> Option<InFlight> {
+        let step = self.workers.get_mut(&worker)?.remove(dispatch)?;
         self.running -= 1;
         self.guarded -= usize::from(step.guarded);
         if let Some(ran_us) = ran_us {
             self.task_mut(step.task).measure(ran_us);
         }
-        true
+        Some(step)
     }
 
     pub fn running(&self) -> usize {
@@ -325,6 +354,7 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow_control::WHOLE;
 
     fn measured(runs: &[u64]) -> Task {
         let mut task = Task::default();
@@ -351,18 +381,21 @@ mod tests {
             flow: 3,
             step: 4,
             task: 0,
+            resource: 0,
+            partition: None,
             priority: 0,
             fairness_key: "".into(),
             weight: 1.0,
             order: 0,
+            ready_at: 0,
             alone: true,
             guarded: true,
         };
-        assert!(!slots.start(9, 1, &ready));
-        assert!(slots.start(1, 1, &ready));
+        assert!(!slots.start(9, 1, &ready, WHOLE, false));
+        assert!(slots.start(1, 1, &ready, WHOLE, false));
         assert!(slots.is_alone(1) && slots.has_guarded() && !slots.is_open(1));
-        assert!(slots.finish(1, 1, Some(10)));
-        assert!(!slots.finish(1, 1, Some(10)));
+        assert!(slots.finish(1, 1, Some(10)).is_some());
+        assert!(slots.finish(1, 1, Some(10)).is_none());
         assert_eq!((slots.running(), slots.has_guarded(), slots.is_vacant(1)), (0, false, true));
     }
 }

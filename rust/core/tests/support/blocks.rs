@@ -15,6 +15,7 @@ pub struct Kinds {
     pub races: bool,
 }
 
+#[expect(clippy::option_option, reason = "a default that goes straight on is not the lack of one")]
 pub enum Block {
     Task(Task),
     Sequence(Vec<Block>),

@@ -105,7 +105,7 @@ pub fn starts(branch: &Branch, state: &Value) -> Vec<Map<String, Value>> {
     let binds = |(index, element): (usize, Value)| {
         let own = [(format!("{bind}_index"), json!(index)), (format!("{bind}_count"), json!(count))];
         let element = (!element.is_null()).then(|| (bind.clone(), element));
-        Map::from_iter(own.into_iter().chain(element))
+        own.into_iter().chain(element).collect()
     };
     elements.into_iter().enumerate().map(binds).collect()
 }

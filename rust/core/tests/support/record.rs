@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use penstock_core::flow::event::Control;
 use penstock_core::flow::{Event, EventBody};
 use penstock_core::ids::FlowId;
 use serde_json::Value;
@@ -15,6 +16,8 @@ pub struct Seen {
     pub tries: u64,
     pub view: Value,
     pub at: i64,
+    /// The flow's newest event then.
+    pub ord: u64,
 }
 
 /// One step: its events in order, and what its attempts saw.
@@ -67,8 +70,9 @@ impl Record {
         let mut record = Self::default();
         for (id, row) in &db.flows {
             let Some(label) = labels.get(id) else { continue };
-            let is_of_step = |event: &&Event| {
-                event.step > 0 && !matches!(event.body, EventBody::Started | EventBody::Control(_))
+            let is_of_step = |event: &&Event| match &event.body {
+                EventBody::Control(control) => matches!(control, Control::ResumeBreak { .. }),
+                body => event.step > 0 && !matches!(body, EventBody::Started),
             };
             for event in row.journal.iter().filter(is_of_step) {
                 let place = places.get(&(*id, event.step));
@@ -77,9 +81,8 @@ impl Record {
                 record.steps.entry(words(place)).or_default().events.push(event.clone());
             }
             let output = row.output.as_ref().map_or(Value::Null, |text| serde_json::from_str(text).unwrap());
-            let is_cancel = |event: &&Event| {
-                matches!(&event.body, EventBody::Control(penstock_core::flow::event::Control::Cancel { .. }))
-            };
+            let is_cancel =
+                |event: &&Event| matches!(&event.body, EventBody::Control(Control::Cancel { .. }));
             let flow = FlowRecord {
                 id: *id,
                 status: row.status.to_owned(),

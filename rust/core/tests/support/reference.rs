@@ -155,6 +155,9 @@ impl<'c> Reference<'c> {
         let (mut recorded, mut calls, mut attempt) = (json!({}), Vec::<CallOf>::new(), 0);
         let mut not_before = token.not_before;
         loop {
+            if let Some(overrides) = self.witness.overrides(&mut story, &mut token.last) {
+                token.fold(overrides);
+            }
             let (event, is_poison) = self.witness.attempt(&mut story, &mut token.last).ok_or(End::Cut)?;
             self.witness.saw(&story, place.tries, &token.state, not_before);
             let answers: Vec<Value> = calls.iter().filter_map(|call| call.answer.clone()).collect();

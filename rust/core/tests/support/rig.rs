@@ -29,6 +29,8 @@ pub struct Chaos {
     pub crash: u64,
     pub worker: u64,
     pub cancel: u64,
+    /// Pauses and breakpoints.
+    pub hold: u64,
 }
 
 /// A program as the engine knows it.
@@ -60,8 +62,8 @@ pub struct Rig {
     visits: HashMap<String, u64>,
     labels: HashMap<FlowId, String>,
     seen: Vec<(String, Seen)>,
-    /// How often each operation was obeyed.
-    pub obeyed: BTreeMap<&'static str, usize>,
+    /// How often each operation was asked for.
+    pub posted: BTreeMap<&'static str, usize>,
     pub crashes: usize,
     signals: u64,
 }
@@ -93,7 +95,7 @@ impl Rig {
             visits: HashMap::new(),
             labels: HashMap::new(),
             seen: Vec::new(),
-            obeyed: BTreeMap::new(),
+            posted: BTreeMap::new(),
             crashes: 0,
             signals: 0,
         };
@@ -184,7 +186,7 @@ impl Rig {
 
     fn act(&mut self, root: FlowId) {
         let chance = self.rng.below(1_000);
-        let Chaos { crash, worker, cancel } = self.chaos;
+        let Chaos { crash, worker, cancel, hold } = self.chaos;
         if chance < crash * 10 {
             return self.crash();
         }
@@ -193,7 +195,9 @@ impl Rig {
             return self.start_worker();
         }
         if chance < (crash + worker + cancel) * 10 {
-            self.db.post(&root, "cancel", json!({"reason": "enough"}).to_string(), self.now_ms);
+            self.post(&root, "cancel", &json!({"reason": "enough"}));
+        } else if chance < (crash + worker + cancel + hold) * 10 {
+            self.hold(&root);
         }
         match self.rng.below(10) {
             0..=2 => self.write(),
@@ -209,7 +213,7 @@ impl Rig {
             self.signal(&root, "go");
         }
         if self.running.is_empty() || self.rng.chance(40) {
-            self.go_on();
+            self.go_on(root);
         } else {
             let at = self.rng.below(self.running.len() as u64) as usize;
             self.finish(at);
@@ -217,7 +221,7 @@ impl Rig {
     }
 
     /// Does all that can be done without time or an answer; when that is nothing, answers, or lets time pass.
-    fn go_on(&mut self) {
+    fn go_on(&mut self, root: FlowId) {
         for _ in 0..4 {
             self.write();
             self.tell();
@@ -228,12 +232,16 @@ impl Rig {
         if is_busy || !self.loading.is_empty() {
             return;
         }
-        let open: Vec<(FlowId, FlowId)> = self.db.interrupts.iter().map(|(id, of)| (*id, *of)).collect();
+        if self.let_go(&root) && self.rng.chance(70) {
+            return;
+        }
+        let is_question = |(id, _): &(&FlowId, &FlowId)| !self.db.breakpoints.contains(*id);
+        let open: Vec<(FlowId, FlowId)> =
+            self.db.interrupts.iter().filter(is_question).map(|(id, of)| (*id, *of)).collect();
         if !open.is_empty() && self.rng.chance(50) {
             let (id, flow) = *self.rng.pick(&open);
             let answer = json!({"answer": self.rng.below(1_000), "interrupt_id": hex(&id)});
-            self.db.post(&flow, "resume", answer.to_string(), self.now_ms);
-            return;
+            return self.post(&flow, "resume", &answer);
         }
         let waits = |row: &FlowRow| {
             Some((row.about.id, row.folded.open_calls(CallKind::Signal).first()?.2.target.clone()?))
@@ -245,16 +253,61 @@ impl Rig {
         }
         let wakes = self.db.live.values().filter(|row| row.owner.is_none()).filter_map(|row| row.wake_at);
         self.engine.tick(self.now_ms);
-        let due = self.engine.next_due().0.into_iter().chain(wakes).min();
+        let (due, _) = self.engine.next_due();
+        let due = due.into_iter().chain(wakes).min();
         if let Some(due) = due {
             self.now_ms = self.now_ms.max(due);
             self.engine.tick(self.now_ms);
         }
     }
 
+    fn post(&mut self, flow: &FlowId, kind: &'static str, body: &Value) {
+        self.posted.entry(kind).and_modify(|count| *count += 1).or_insert(1);
+        self.db.post(flow, kind, body.to_string(), self.now_ms);
+    }
+
+    /// Somebody pauses the tree, or sets or takes away a breakpoint.
+    fn hold(&mut self, root: &FlowId) {
+        if self.rng.chance(40) {
+            return self.post(root, "pause", &json!({"reason": "look"}));
+        }
+        let node = format!("n{}", 1 + self.rng.below(8));
+        let on = self.rng.chance(70);
+        self.post(root, "break_before", &json!({"node": node, "on": on}));
+    }
+
+    /// Lets a paused tree and a held step go on; whether there was one.
+    fn let_go(&mut self, root: &FlowId) -> bool {
+        if self.db.flows[root].folded.is_paused() {
+            self.post(root, "unpause", &json!({}));
+            return true;
+        }
+        let held: Vec<(FlowId, FlowId)> = self
+            .db
+            .interrupts
+            .iter()
+            .filter(|(id, _)| self.db.breakpoints.contains(*id))
+            .map(|(id, of)| (*id, *of))
+            .collect();
+        let Some(&(id, flow)) = held.get(self.rng.below(held.len() as u64) as usize) else { return false };
+        let folded = &self.db.flows[&flow].folded;
+        if let Some((_, number)) = folded.held().into_iter().find(|(held, _)| *held == id) {
+            let node = folded.graph().node(folded.step(number).unwrap().node).name.to_string();
+            self.place(flow, number, &node);
+            let number = self.rng.below(9);
+            let overrides = *self.rng.pick(&[0, 1, 2]);
+            let overrides = [json!({}), json!({"n": number, "x": null}), json!({"l": ["over"], "x": "over"})]
+                [overrides]
+                .clone();
+            self.post(&flow, "resume_break", &json!({"interrupt_id": hex(&id), "overrides": overrides}));
+        }
+        true
+    }
+
     fn signal(&mut self, flow: &FlowId, name: &str) {
         self.signals += 1;
-        self.db.post(flow, "signal", json!({"name": name, "payload": self.signals}).to_string(), self.now_ms);
+        let body = json!({"name": name, "payload": self.signals});
+        self.post(flow, "signal", &body);
     }
 
     fn frames(&mut self) {
@@ -271,33 +324,36 @@ impl Rig {
 
     fn begin(&mut self, step: StepIn) {
         let (_, id) = parse_flow_key(&step.flow_key).unwrap();
-        let place = self.place(id, &step);
+        let place = self.place(id, step.step, &step.node);
         let view = super::record::plain(serde_json::from_str(&step.state).unwrap());
-        self.seen.push((words(&place), Seen { tries: place.tries, view, at: self.now_ms }));
+        self.seen.push((
+            words(&place),
+            Seen { tries: place.tries, view, at: self.now_ms, ord: self.db.flows[&id].folded.ord() },
+        ));
         self.running.push(step);
     }
 
     /// Where a step stands, by what is committed.
-    fn place(&mut self, id: FlowId, step: &StepIn) -> Place {
+    fn place(&mut self, id: FlowId, number: u64, node: &str) -> Place {
         let row = self.db.flows.get(&id).unwrap_or_else(|| panic!("seed {}: a step of no flow", self.seed));
         let ended = |body: &EventBody| {
             matches!(body, EventBody::Retry { .. } | EventBody::Parked { .. } | EventBody::Done { .. })
         };
-        let tries = row.journal.iter().filter(|event| event.step == step.step && ended(&event.body)).count();
-        if let Some(place) = self.places.get(&(id, step.step)) {
+        let tries = row.journal.iter().filter(|event| event.step == number && ended(&event.body)).count();
+        if let Some(place) = self.places.get(&(id, number)) {
             return Place { tries: tries as u64, ..place.clone() };
         }
         let label = self.label(id);
-        let found = self.db.flows[&id].folded.step(step.step);
-        let found = found.unwrap_or_else(|| panic!("seed {}: step {} runs again", self.seed, step.step));
+        let found = self.db.flows[&id].folded.step(number);
+        let found = found.unwrap_or_else(|| panic!("seed {}: step {} runs again", self.seed, number));
         let path = found.branch.map_or(label, |branch| {
             let source = &self.places[&(id, branch.cohort)];
             format!("{}/{}#{}.{}", source.path, source.node, source.visit, branch.ordinal)
         });
-        let count = self.visits.entry(format!("{path} {}", step.node)).or_default();
-        let place = Place { path, node: step.node.clone(), visit: *count, tries: 0 };
+        let count = self.visits.entry(format!("{path} {node}")).or_default();
+        let place = Place { path, node: node.to_owned(), visit: *count, tries: 0 };
         *count += 1;
-        self.places.insert((id, step.step), place.clone());
+        self.places.insert((id, number), place.clone());
         Place { tries: tries as u64, ..place }
     }
 
@@ -345,7 +401,7 @@ impl Rig {
 
     fn result(&mut self, step: &StepIn) -> (Outcome, String, Value) {
         let (_, id) = parse_flow_key(&step.flow_key).unwrap();
-        let place = self.place(id, step);
+        let place = self.place(id, step.step, &step.node);
         let view = super::record::plain(serde_json::from_str(&step.state).unwrap());
         let calls: Vec<Value> =
             serde_json::from_str(if step.calls.is_empty() { "[]" } else { &step.calls }).unwrap();
@@ -358,7 +414,7 @@ impl Rig {
                 match (goto, gotos) {
                     (Goto::Astray, _) => meta["goto"] = json!("nowhere"),
                     (Goto::Yes, Some(gotos)) => {
-                        meta["goto"] = json!(gotos[place.visit as usize % gotos.len()])
+                        meta["goto"] = json!(gotos[place.visit as usize % gotos.len()]);
                     }
                     _ => {}
                 }

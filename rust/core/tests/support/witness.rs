@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
+use penstock_core::flow::event::Control;
 use penstock_core::flow::{Event, EventBody};
 use serde_json::{json, Value};
 
-use super::record::{plain, words, Ran, Record};
+use super::record::{plain, words, Ran, Record, Seen};
 use super::tasks::Place;
 
 pub struct Witness<'r> {
@@ -24,6 +25,8 @@ pub struct Story<'r> {
     ran: Option<&'r Ran>,
     next: usize,
     losses: u32,
+    /// When somebody changed its view; an attempt before that left no trace but what it saw.
+    since: u64,
 }
 
 /// A call of a step, and what it is answered as far as that can be told.
@@ -53,7 +56,7 @@ impl<'r> Witness<'r> {
     pub fn story(&self, flow: &str, place: &Place) -> Story<'r> {
         let words = words(place);
         let ran = self.record.steps.get(&words);
-        Story { words, flow: flow.to_owned(), ran, next: 0, losses: 0 }
+        Story { words, flow: flow.to_owned(), ran, next: 0, losses: 0, since: 0 }
     }
 
     fn next(&mut self, story: &mut Story<'r>, last: &mut u64) -> Option<&'r Event> {
@@ -62,6 +65,23 @@ impl<'r> Witness<'r> {
         *last = event.ord.max(*last);
         *self.used.entry(story.flow.clone()).or_default() += 1;
         Some(event)
+    }
+
+    /// What somebody changed in the step's view when they let it go at a breakpoint.
+    pub fn overrides(&mut self, story: &mut Story<'r>, last: &mut u64) -> Option<Value> {
+        let EventBody::Control(Control::ResumeBreak { overrides, .. }) =
+            &story.ran?.events.get(story.next)?.body
+        else {
+            return None;
+        };
+        story.since = self.next(story, last)?.ord;
+        let mut journal = String::new();
+        overrides.to_journal(&mut journal);
+        let told: Value = serde_json::from_str(&journal).unwrap();
+        let names = told["del"].as_array().cloned().unwrap_or_default();
+        let gone = names.iter().map(|name| (name.as_str().unwrap().to_owned(), Value::Null));
+        let fields = told["set"].as_object().cloned().unwrap_or_default();
+        Some(json!({"overwrite": fields.into_iter().chain(gone).collect::<serde_json::Map<_, _>>()}))
     }
 
     /// The event that ends the step's next attempt, and whether its workers' deaths did: only that tells a third loss.
@@ -81,7 +101,8 @@ impl<'r> Witness<'r> {
 
     /// What an attempt saw, and when it began.
     pub fn saw(&self, story: &Story<'_>, tries: u64, view: &Value, not_before: i64) {
-        for seen in story.ran.iter().flat_map(|ran| &ran.seen).filter(|seen| seen.tries == tries) {
+        let is_this = |seen: &&Seen| seen.tries == tries && seen.ord >= story.since;
+        for seen in story.ran.iter().flat_map(|ran| &ran.seen).filter(is_this) {
             assert_eq!(seen.view, *view, "seed {}: the view of {}", self.seed, story.words);
             let (words, at) = (&story.words, seen.at);
             assert!(at >= not_before, "seed {}: {words} began at {at}, not {not_before}", self.seed);

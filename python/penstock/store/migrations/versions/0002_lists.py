@@ -1,4 +1,4 @@
-"""Expand: indexes in the order of `list`, and an outbox that is delivered from."""
+"""Expand: indexes in the order of `list` and of answers, and an outbox that is delivered from."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,7 +22,7 @@ _INDEXES: tuple[tuple[str, list[str], str, str], ...] = (
 
 
 def upgrade() -> None:
-    """Replace two indexes by four, and the outbox, to which no version has written."""
+    """Replace three indexes by five, and the outbox, to which no version has written."""
     op.drop_index("penstock_flows_status", "penstock_flows")
     op.drop_index("penstock_flows_workflow", "penstock_flows")
     for name, columns, where, where_mssql in _INDEXES:
@@ -34,6 +34,7 @@ def upgrade() -> None:
             postgresql_where=sa.text(where),
             mssql_where=sa.text(where_mssql),
         )
+    _replace_interrupts_root("root_id", "interrupt_id")
     op.drop_table("penstock_outbox")
     _create_outbox(
         sa.Column("holder", sa.BigInteger()),
@@ -48,10 +49,16 @@ def downgrade() -> None:
     """Put the old indexes back; what was not delivered is lost."""
     op.drop_table("penstock_outbox")
     _create_outbox()
+    _replace_interrupts_root("root_id")
     for name, *_ in _INDEXES:
         op.drop_index(f"penstock_{name}", "penstock_flows")
     op.create_index("penstock_flows_status", "penstock_flows", ["status", "updated_at"])
     op.create_index("penstock_flows_workflow", "penstock_flows", ["workflow", "created_at"])
+
+
+def _replace_interrupts_root(*columns: str) -> None:
+    op.drop_index("penstock_interrupts_root", "penstock_interrupts")
+    op.create_index("penstock_interrupts_root", "penstock_interrupts", list(columns))
 
 
 def _create_outbox(*more: sa.Column[object]) -> None:

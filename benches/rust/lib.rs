@@ -1,0 +1,1 @@
+//! Nothing: the benches beside this file are the crate.
