@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,15 +110,15 @@ def measure(store: Any, number: int, end_ms: int) -> bool:
     """Print a line a page; whether every indexed one meets the goal."""
     is_met = True
     for name, which in filters(number, end_ms).items():
-        first, page = timed(lambda which=which: store.list_flows(which, 100))
+        first, page = timed(partial(store.list_flows, which, 100))
         last_cursor = None
         for _ in range(20):
             if page.cursor is None:
                 break
             last_cursor = page.cursor
             page = store.list_flows(which, 100, last_cursor)
-        later, page = timed(lambda which=which, at=last_cursor: store.list_flows(which, 100, at))
-        purged, _ = timed(lambda which=which: store.purge(which, 100))
+        later, page = timed(partial(store.list_flows, which, 100, last_cursor))
+        purged, _ = timed(partial(store.purge, which, 100))
         is_slow = not page.is_scan and max(first.median, later.median, purged.median) > GOAL_MS
         is_met &= not is_slow
         mark = "scan" if page.is_scan else "SLOW" if is_slow else ""

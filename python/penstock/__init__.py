@@ -27,6 +27,7 @@ from penstock.errors import (
 )
 from penstock.flow import Flow, current_flow
 from penstock.graph import END, First, Graph, Retry, Tolerate
+from penstock.options import Limit
 from penstock.outcome import (
     ErrorInfo,
     FlowSummary,
@@ -35,9 +36,11 @@ from penstock.outcome import (
     Page,
     ProcessInfo,
     ReplicaInfo,
+    ResourceInfo,
     ShardInfo,
     StepEvent,
     StepInfo,
+    WaitingStep,
 )
 
 if TYPE_CHECKING:
@@ -61,6 +64,7 @@ __all__ = [
     "Graph",
     "InterruptTimeout",
     "Invalid",
+    "Limit",
     "NotFound",
     "OpenInterrupt",
     "Outcome",
@@ -70,6 +74,7 @@ __all__ = [
     "ProcessInfo",
     "RateLimited",
     "ReplicaInfo",
+    "ResourceInfo",
     "Retry",
     "Retryable",
     "ShardInfo",
@@ -79,6 +84,7 @@ __all__ = [
     "Tolerate",
     "Unavailable",
     "WaitTimeout",
+    "WaitingStep",
     "current_flow",
     "errors",
 ]

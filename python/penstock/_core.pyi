@@ -611,7 +611,7 @@ class Core:
         """Take in what `take_resource_changes` of other replicas, or of an earlier life, has given.
 
         Raises:
-            Invalid: A state cannot be read; the others count all the same.
+            CorruptJournal: A state cannot be read; the others count all the same.
         """
 
     def set_limits(
@@ -625,6 +625,10 @@ class Core:
         """Bound a resource, and each partition of it, from now on; what runs goes on.
 
         Args:
+            resource: Its name.
+            total: On all of it.
+            each: On each of its partitions.
+            now_ms: Now.
             per: What names a step's partition: `fairness_key`, or `baggage.` and a path in the flow's baggage.
 
         Raises:
@@ -987,6 +991,13 @@ def read_flow(flow: _Told, now_ms: int, step: int | None = None) -> str:
     Raises:
         CorruptJournal: The rows are no journal of this graph.
         Invalid: The graph or the input cannot be read.
+    """
+
+def merge_resource_states(mine: str, other: str) -> str:
+    """Bring two states of a resource together, as `Core.take_resource_changes` gives them: of each part the later one.
+
+    Raises:
+        CorruptJournal: One cannot be read.
     """
 
 def count_steps(flow: _Told, now_ms: int) -> str:

@@ -42,6 +42,7 @@ from penstock.operations import (
     signal,
     threads,
     wait,
+    waits,
 )
 from penstock.operations.configure import Changes
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context
@@ -61,8 +62,10 @@ if TYPE_CHECKING:
         Page,
         ProcessInfo,
         ReplicaInfo,
+        ResourceInfo,
         ShardInfo,
         StepInfo,
+        WaitingStep,
     )
 
 T = TypeVar("T")
@@ -243,6 +246,18 @@ class AsyncEngine:
     async def replicas(self) -> tuple[ReplicaInfo, ...]:
         """As `Engine.replicas`."""
         return await self._call(replicas.replicas, self._ready)
+
+    async def why(self, key: str) -> tuple[WaitingStep, ...]:
+        """As `Engine.why`."""
+        return await self._call(waits.why, self._ready, key)
+
+    async def waiting(self, *, resource: str | None = None, limit: int = 100) -> tuple[WaitingStep, ...]:
+        """As `Engine.waiting`."""
+        return await self._call(waits.waiting, self._ready, resource, limit)
+
+    async def resources(self) -> tuple[ResourceInfo, ...]:
+        """As `Engine.resources`."""
+        return await self._call(waits.resources, self._ready)
 
     async def resume(
         self,

@@ -90,15 +90,15 @@ class Engine(Operations):
                     switch_interval.leave()
 
     def configure(self, **changes: Unpack[Changes]) -> None:
-        """Change what can change while it runs: `time_budget`, `default_priority`, `retain` and `room`.
+        """Change what can change while it runs: `time_budget`, `default_priority`, `retain`, `room` and `limits`.
 
         Raises:
             Invalid: Something cannot change, or has a bad value; nothing was changed.
         """
         with self._lifecycle:
-            self._settings = change(self._settings, changes)
+            before, self._settings = self._settings, change(self._settings, changes)
             if self._replica is not None and self._context is not None:
-                apply(self._settings, self._replica, self._context)
+                apply(self._settings, before, self._replica, self._context)
 
     @property
     def _ready(self) -> Context:

@@ -21,6 +21,7 @@ from penstock.outcome import Json
 Duration: TypeAlias = timedelta | float
 
 INT32 = range(-(2**31), 2**31)
+_UINT32 = range(1, 2**32)
 MAX_KEY_BYTES = 255
 MAX_ADDRESS_BYTES = 1024
 MAX_DURATION_MS = 100 * 366 * 24 * 60 * 60 * 1000
@@ -129,6 +130,56 @@ def check_names(
 def _check_flag(value: object, what: str) -> None:
     if not isinstance(value, bool):
         raise Invalid(f"{what} is {value!r}: give True or False")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """What an engine may ask of a resource; making one checks it.
+
+    Attributes:
+        max_concurrency: Steps of it that run at a time.
+        rate: Steps of it that start in a second.
+        burst: How many of them may start at once after a rest; default a tenth of the rate, at least 1.
+        partition: What the limit is for each of, instead of for the whole: `fairness_key`, or `baggage.` and a path in
+            the flow's baggage, such as `baggage.tenant`.
+
+    Raises:
+        Invalid: A bound lets nothing through or makes no sense, or there is none.
+    """
+
+    max_concurrency: int | None = None
+    rate: float | None = None
+    burst: float | None = None
+    partition: str | None = None
+
+    def __post_init__(self) -> None:
+        most = self.max_concurrency
+        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most not in _UINT32):
+            raise Invalid(f"max_concurrency is {most!r}: give an integer of at least 1")
+        self._check(self.rate, "rate", 0)
+        self._check(self.burst, "burst", 1)
+        if most is None and self.rate is None:
+            raise Invalid("the limit limits nothing: give max_concurrency or rate")
+        if self.burst is not None and self.rate is None:
+            raise Invalid(f"burst is {self.burst!r} without a rate: give both")
+        if self.partition is not None:
+            check_text(self.partition, "partition", MAX_KEY_BYTES)
+            path = self.partition.removeprefix("baggage.").split(".")
+            is_path = self.partition.startswith("baggage.") and all(path)
+            if self.partition != "fairness_key" and not is_path:
+                raise Invalid(
+                    f"partition is {self.partition!r}: give 'fairness_key', or 'baggage.' and a path in the baggage"
+                )
+
+    @staticmethod
+    def _check(value: float | None, what: str, least: int) -> None:
+        if value is None:
+            return
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (is_number and math.isfinite(value) and value >= least and value > 0):
+            raise Invalid(
+                f"{what} is {value!r}: give a number {'above 0' if least == 0 else 'of at least 1'}"
+            )
 
 
 class CreateOptions(TypedDict, total=False):

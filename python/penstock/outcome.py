@@ -160,6 +160,54 @@ class ReplicaInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingStep:
+    """A step that does not run, or a flow of which nothing runs, and what it waits for.
+
+    Attributes:
+        step_key: None where only the flow is known: another engine owns it, or nobody.
+        node: Its node, None as above.
+        resource: What its task leans on; None where only the owner knows.
+        reason: A step's: `not_due`, `parked`, `paused`, `breakpoint`, `committing`, `valve`, `breaker`, `limit`,
+            `guarded`, `better_band`, `fairness_turn`, `no_free_worker`. A flow's: `paused`, `breakpoint`, `not_due`,
+            `unclaimed`, `loading`, `parked`, and `elsewhere` where another engine knows.
+        detail: What there is to know about the reason.
+        until: When that may change by time alone, None for never.
+        owner: Who owns the flow, None for nobody: the engine's name, or `replica` and its number.
+    """
+
+    flow_key: str
+    step_key: str | None
+    node: str | None
+    resource: str | None
+    reason: str
+    detail: Mapping[str, Json]
+    until: datetime | None
+    owner: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceInfo:
+    """Something that tasks lean on, as the engine that was asked uses it.
+
+    Attributes:
+        ready: Steps of it that wait, of flows that this engine owns; None from a client, as the next two.
+        running: Steps of it in workers.
+        per_second: Steps of it that were started in the last second.
+        valve: What the valve lets through a second; None: it was never congested.
+        cause: Why the breaker is open; None: it is not.
+        next_probe_at: When the open breaker lets the next step through.
+    """
+
+    name: str
+    ready: int | None
+    running: int | None
+    per_second: int | None
+    valve: float | None
+    cause: str | None
+    next_probe_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessInfo:
     """A process of an engine.
 

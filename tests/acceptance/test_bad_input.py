@@ -53,7 +53,6 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"priorty": 5}, "priority"),
     ({"priority": "high"}, "high"),
     ({"priority": 2**31}, "32 bits"),
-    ({"priority": -1}, "from 0 on"),
     ({"fairness_weight": 0}, "above zero"),
     ({"fairness_key": "k" * 256}, "255"),
     ({"time_budget": -1}, "time_budget"),

@@ -77,8 +77,10 @@ def test_the_workflows_of_the_howto_on_testing_are_tested_as_it_says(tmp_path: P
         "concepts/state",
         "concepts/conditions",
         "concepts/cohorts",
+        "concepts/scheduling",
         "reference/graph",
         "reference/operations/history",
+        "reference/operations/why",
     ],
 )
 def test_what_the_pages_on_graphs_state_and_history_assert_holds(tmp_path: Path, page: str) -> None:

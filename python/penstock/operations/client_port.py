@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock._core import check_input, compile_graph
 from penstock.errors import Invalid, NotFound
@@ -114,6 +114,19 @@ class ClientPort:
         """None: only the owner knows."""
         del flow_id
         return []
+
+    def why(self, flow_id: bytes, limit: int) -> None:
+        """Nothing: only the owner knows."""
+        del flow_id, limit
+
+    def waiting(self, resource: str | None, limit: int) -> list[Any]:
+        """None: nothing is ready here."""
+        del resource, limit
+        return []
+
+    def resources(self, now_ms: int) -> None:
+        """Nothing: no task runs here."""
+        del now_ms
 
     def write(self, fn: Callable[[], T]) -> Future[T]:
         """Call it in this thread, one at a time."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from penstock.errors import Invalid
+from penstock.operations.limits import Limits, check_limits, set_limits
 from penstock.operations.start import EngineOptions, Settings, check_least, check_priority, retain_ms
 from penstock.options import Duration, budget_ms, check_names
 
@@ -22,6 +23,7 @@ class Changes(TypedDict, total=False):
     default_priority: int
     retain: Duration | None
     room: int
+    limits: Limits | None
 
 
 _FIXED = {
@@ -58,6 +60,8 @@ def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:
             made["time_budget_ms"] = budget_ms(value)
         elif name == "retain":
             made["retain_ms"] = retain_ms(value)
+        elif name == "limits":
+            made[name] = check_limits(value)
         elif name == "default_priority":
             check_priority(value)
             made[name] = value
@@ -67,8 +71,10 @@ def change(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     return replace(settings, **made)
 
 
-def apply(settings: Settings, replica: Replica, context: Context) -> None:
+def apply(settings: Settings, before: Settings, replica: Replica, context: Context) -> None:
     """Have a running engine go on with these settings."""
+    if settings.limits != before.limits:
+        set_limits(replica, settings.limits, before.limits)
     replica.core.configure(room=settings.room, time_budget_ms=settings.time_budget_ms)
     replica.retention.keep(settings.retain_ms)
     context.default_priority = settings.default_priority

@@ -31,6 +31,8 @@ class Context:
     """What an attempt may take where nobody says more; None leaves it to the engine that runs the flow."""
     url: str = ""
     """The database's address, as it may be shown."""
+    owner_name: str | None = None
+    """The label of the engine that is asked."""
     task_graphs: dict[str, bytes] = field(default_factory=dict)
     """Graphs of `run_task`, by task. Written by any thread, each entry once and always to the same value."""
 

@@ -28,6 +28,7 @@ from penstock.operations import (
     signal,
     threads,
     wait,
+    waits,
 )
 from penstock.operations.context import VERDICT_TIMEOUT_S, Context
 from penstock.operations.operation import complete
@@ -43,8 +44,10 @@ if TYPE_CHECKING:
         Outcome,
         Page,
         ReplicaInfo,
+        ResourceInfo,
         ShardInfo,
         StepInfo,
+        WaitingStep,
     )
 
 
@@ -194,6 +197,29 @@ class Operations(ABC):
     def replicas(self) -> tuple[ReplicaInfo, ...]:
         """Give the engines that share the database, oldest registration first."""
         return replicas.replicas(self._ready)
+
+    def why(self, key: str) -> tuple[WaitingStep, ...]:
+        """Say of each step of a flow that does not run why not, by number; nothing of a flow that has finished.
+
+        Where another engine owns the flow, or none does, it is what the database knows.
+
+        Raises:
+            NotFound: No such flow.
+        """
+        return waits.why(self._ready, key)
+
+    def waiting(self, *, resource: str | None = None, limit: int = 100) -> tuple[WaitingStep, ...]:
+        """Give steps of this engine that are ready and wait, then flows that nobody owns, best band first.
+
+        Args:
+            resource: Only steps that lean on it.
+            limit: At most so many, up to 1 000.
+        """
+        return waits.waiting(self._ready, resource, limit)
+
+    def resources(self) -> tuple[ResourceInfo, ...]:
+        """Show what tasks lean on, by name: how busy it is, its valve and its breaker."""
+        return waits.resources(self._ready)
 
     def resume(
         self,

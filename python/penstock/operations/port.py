@@ -61,6 +61,15 @@ class Port(Protocol):
     def running(self, flow_id: bytes) -> list[int]:
         """Give the numbers of the flow's steps that run now, as far as it is known here."""
 
+    def why(self, flow_id: bytes, limit: int) -> list[Any] | None:
+        """Say why the flow's steps do not run; None where it is not owned here."""
+
+    def waiting(self, resource: str | None, limit: int) -> list[Any]:
+        """Say why ready steps wait, as far as it is known here."""
+
+    def resources(self, now_ms: int) -> list[Any] | None:
+        """Show what tasks lean on; None where none run."""
+
     def write(self, fn: Callable[[], T]) -> Future[T]:
         """Call one of the store's writes, where only one is called at a time."""
 
@@ -135,6 +144,18 @@ class EnginePort:
     def running(self, flow_id: bytes) -> list[int]:
         """Ask the core, which knows it of the flows that it owns."""
         return self.replica.core.running_steps(flow_id)
+
+    def why(self, flow_id: bytes, limit: int) -> list[Any] | None:
+        """Ask the core."""
+        return self.replica.core.why(flow_id, limit, self.replica.store.now())
+
+    def waiting(self, resource: str | None, limit: int) -> list[Any]:
+        """Ask the core."""
+        return self.replica.core.waiting(resource, limit, self.replica.store.now())
+
+    def resources(self, now_ms: int) -> list[Any] | None:
+        """Ask the core."""
+        return self.replica.core.resources(now_ms)
 
     def write(self, fn: Callable[[], T]) -> Future[T]:
         """Call it on the writer's thread, between two batches."""

@@ -15,11 +15,12 @@ from penstock.app import App
 from penstock.clock import SharedClock, wall_clock_ms
 from penstock.errors import Invalid
 from penstock.operations.context import Context
+from penstock.operations.limits import Checked, Limits, check_limits, set_limits
 from penstock.operations.notify import tell_stopped
 from penstock.operations.port import EnginePort, load
 from penstock.options import (
+    INT32,
     MAX_KEY_BYTES,
-    PRIORITIES,
     Duration,
     budget_ms,
     check_names,
@@ -65,6 +66,8 @@ class EngineOptions(TypedDict, total=False):
         room: Flows held in memory at most, default 2 048; what is beyond waits in the database.
         max_steps: Steps that one flow may create, default 1 000 000; the step that would exceed it fails with the
             code `max_steps`.
+        limits: What this engine may ask of each resource, by name: `Limit(…)`, or a list of one on the whole and one on
+            each partition.
         clock: The time in milliseconds since 1970, for tests; default is the database's.
     """
 
@@ -80,6 +83,7 @@ class EngineOptions(TypedDict, total=False):
     on_flow_stopped: FlowStopped | None
     room: int
     max_steps: int
+    limits: Limits | None
     clock: Callable[[], int] | None
 
 
@@ -103,6 +107,7 @@ class Settings:
     on_flow_stopped: FlowStopped | None
     room: int
     max_steps: int
+    limits: Checked
     clock: Callable[[], int] | None
 
     @classmethod
@@ -133,6 +138,7 @@ class Settings:
         on_flow_stopped: FlowStopped | None = None,
         room: int = 2_048,
         max_steps: int = 1_000_000,
+        limits: Limits | None = None,
         clock: Callable[[], int] | None = None,
     ) -> Settings:
         """Refuse what cannot work, before anything is started.
@@ -171,6 +177,7 @@ class Settings:
             on_flow_stopped=on_flow_stopped,
             room=room,
             max_steps=max_steps,
+            limits=check_limits(limits),
             clock=clock,
         )
 
@@ -226,6 +233,7 @@ def begin(settings: Settings) -> tuple[Replica, Context]:
         default_priority=settings.default_priority,
         time_budget_ms=settings.time_budget_ms,
         url=settings.shown_url,
+        owner_name=settings.name,
     )
     if settings.on_flow_stopped is not None:
         replica.subscribe(partial(tell_stopped, context, settings.on_flow_stopped))
@@ -233,6 +241,7 @@ def begin(settings: Settings) -> tuple[Replica, Context]:
         for definition in definitions.values():
             replica.core.add_graph(definition)
         replica.start_workers()
+        set_limits(replica, settings.limits)
         # Before the writer runs: this thread is the only one that writes.
         for name, definition in definitions.items():
             replica.publish(name, definition)
@@ -264,8 +273,8 @@ def check_priority(default_priority: int) -> None:
     """Refuse a default that no flow could have."""
     if isinstance(default_priority, bool) or not isinstance(default_priority, int):
         raise Invalid(f"default_priority is {default_priority!r}: give an integer")
-    if default_priority not in PRIORITIES:
-        raise Invalid(f"default_priority is {default_priority!r}: give one from 0 on, of 32 bits")
+    if default_priority not in INT32:
+        raise Invalid(f"default_priority is {default_priority!r}: it must fit into 32 bits")
 
 
 def without_password(url: str) -> str:

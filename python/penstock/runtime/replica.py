@@ -23,6 +23,7 @@ from penstock.runtime.leap import Leap
 from penstock.runtime.loop import Loop, PoolMaker
 from penstock.runtime.notices import Notices
 from penstock.runtime.poller import Poller
+from penstock.runtime.resource_exchange import ResourceExchange
 from penstock.runtime.retention import Retention
 from penstock.runtime.service import Service
 from penstock.runtime.waiters import Waiters
@@ -122,6 +123,7 @@ class Replica:
         )
         self._finder = None if find_graph is None else GraphFinder(self, find_graph)
         self.retention = Retention(self.store, self.writer, retain_ms)
+        self._resources = ResourceExchange(self.store, self.core, self.writer, lease_ms, self.loop.kick)
         self._notices: Notices | None = None
         self._peers = self._make_peer_services(lease_ms) if self.store.is_shared else ()
         # Set by any thread that learns of it, cleared by the poller's.
@@ -182,6 +184,7 @@ class Replica:
 
     def start(self) -> None:
         """Begin to write and to claim."""
+        self._resources.learn()
         self.writer.start()
         self.poller.start()
         if self._finder is not None:
@@ -200,6 +203,7 @@ class Replica:
             self._finder.stop(timeout)
         if self._notices is not None and not self._notices.stop(timeout):
             _log.warning("A function that was told of a stop has not returned; it is told again.")
+        self._resources.flush()
         self.writer.stop()
         for service in self._peers:
             service.stop()
@@ -317,3 +321,4 @@ class Replica:
             self._next_clean = now + _CLEAN_EVERY_MS
             self.writer.run(self.store.clean)
         self.retention.tick(now)
+        self._resources.tick(now)

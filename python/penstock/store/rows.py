@@ -284,6 +284,17 @@ class PageOfInterrupts(NamedTuple):
     cursor: bytes | None
 
 
+class WaitRow(NamedTuple):
+    """What the database knows of a flow that has not ended."""
+
+    flow_id: bytes
+    status: str
+    owner: int | None
+    owner_name: str | None
+    ready_at: int | None
+    wake_at: int | None
+
+
 class ReplicaRow(NamedTuple):
     """One engine; dead ones stay until no flow names them."""
 

@@ -1,7 +1,7 @@
 """The statements that are the same on every database, over connections that a dialect provides."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -22,7 +22,9 @@ from penstock.store import (
     pasts,
     removal,
     replicas,
+    resources,
     revival,
+    waits,
 )
 from penstock.store.batch import Fenced
 from penstock.store.clock import Clock, wall_clock_ms
@@ -45,6 +47,7 @@ from penstock.store.rows import (
     Sent,
     ShardRow,
     Verdict,
+    WaitRow,
 )
 
 PAGE_LIMIT = 1_000
@@ -181,6 +184,26 @@ class SqlStore(ABC):
         """Have it told again later."""
         with self._writing() as conn:
             outbox.put_off(conn, seq, due_at)
+
+    def write_resources(self, states: Mapping[str, str]) -> None:
+        """Tell others what is known of resources."""
+        with self._writing() as conn:
+            resources.write_resources(conn, states, self.now(), self._insert_new)
+
+    def resources(self) -> list[tuple[str, str]]:
+        """Read what anybody has told of resources."""
+        with self._reading() as conn:
+            return resources.read_resources(conn)
+
+    def wait_of(self, flow_id: bytes) -> WaitRow | None:
+        """Read what a flow waits for."""
+        with self._reading() as conn:
+            return waits.read_wait(conn, flow_id)
+
+    def unclaimed(self, limit: int) -> list[WaitRow]:
+        """Read flows that wait for an engine."""
+        with self._reading() as conn:
+            return waits.read_unclaimed(conn, min(limit, PAGE_LIMIT))
 
     def shard(self) -> ShardRow:
         """Count what is not finished."""

@@ -38,6 +38,7 @@ from penstock.store.rows import (
     Sent,
     ShardRow,
     Verdict,
+    WaitRow,
 )
 
 Now: TypeAlias = Callable[[], int] | None
@@ -220,7 +221,19 @@ class Store(Protocol):
     def put_notice_off(self, seq: int, due_at: int) -> None:
         """Have a row of the outbox delivered again, at an instant, by anybody."""
 
+    def write_resources(self, states: Mapping[str, str]) -> None:
+        """Bring the states of resources, by name, together with those that others have written meanwhile."""
+
     # --- reads ---
+
+    def resources(self) -> list[tuple[str, str]]:
+        """Read (name, state) of all resources of which anything was told."""
+
+    def wait_of(self, flow_id: bytes) -> WaitRow | None:
+        """Read what the database knows of a flow that has not ended; None when it has, or never was."""
+
+    def unclaimed(self, limit: int) -> list[WaitRow]:
+        """Read up to *limit* flows, at most 1 000, that have work and no owner: by band, then key, then age."""
 
     def next_notice(self, topic: str) -> int | None:
         """Read from when on something of the outbox is due; None when there is nothing."""

@@ -207,7 +207,8 @@ fn a_worker_that_is_ended_for_one_step_does_not_charge_the_others() {
     bench.hand_out_at(NOW + 900);
     assert_eq!(bench.running.len(), 2, "the right one began later");
 
-    assert_eq!(bench.engine.next_due().1, Some(100));
+    let (place, budget) = bench.engine.next_due();
+    assert_eq!((place, budget), (Some(NOW + 1_000), Some(100)), "its place is written then");
     bench.pass_to(NOW + 1_000);
     bench.hand_out();
     assert_eq!(bench.cancelled, [left], "it is told");

@@ -32,5 +32,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     report::register(module)?;
     rewind::register(module)?;
     state::register(module)?;
+    waits::register(module)?;
     worker::register(module)
 }

@@ -20,8 +20,8 @@ pub struct Waiting {
     pub node: String,
     /// What it leans on.
     pub resource: String,
-    /// What it waits for: `not_due`, `parked`, `committing`, `valve`, `breaker`, `limit`, `guarded`, `better_band`,
-    /// `fairness_turn`, `no_free_worker`.
+    /// What it waits for: `not_due`, `parked`, `paused`, `breakpoint`, `committing`, `valve`, `breaker`, `limit`,
+    /// `guarded`, `better_band`, `fairness_turn`, `no_free_worker`.
     pub reason: &'static str,
     /// JSON object: what there is to know about the reason.
     pub detail: String,
@@ -65,7 +65,7 @@ impl Engine {
         let name = self.scheduler.control().name(resource).map_or_else(String::new, ToString::to_string);
         let told = match reason {
             Some(why) => self.tell(&why, resource),
-            None => idle(step, now_ms),
+            None => idle(step, live.flow.is_paused(), now_ms),
         };
         let Told { reason, detail, until } = told;
         Some(Waiting {
@@ -129,10 +129,16 @@ impl Told {
 }
 
 /// A step that is neither ready nor in a worker.
-fn idle(step: &Step, now_ms: i64) -> Told {
+fn idle(step: &Step, is_paused: bool, now_ms: i64) -> Told {
+    if is_paused {
+        return Told::plain("paused");
+    }
     if step.is_parked() {
         let due = step.calls.iter().filter(|call| call.is_open()).filter_map(|call| call.due).min();
         return Told { until: due, ..Told::plain("parked") };
+    }
+    if step.hold.is_held() {
+        return Told::plain("breakpoint");
     }
     if step.not_before > now_ms {
         return Told { until: Some(step.not_before), ..Told::plain("not_due") };

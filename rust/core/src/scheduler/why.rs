@@ -66,10 +66,4 @@ impl Scheduler {
         }
         counts.into_iter().collect()
     }
-
-    #[cfg(test)]
-    pub(super) fn is_parked(&self, flow: u32, step: u64) -> bool {
-        let queue = self.ready.get(flow, step).and_then(|step| self.ready.queues.get(step.queue));
-        queue.is_some_and(|queue| queue.state != super::ready::Where::Open)
-    }
 }

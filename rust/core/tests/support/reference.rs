@@ -206,13 +206,10 @@ impl<'c> Reference<'c> {
                 }
                 Act::Failed { meta } => meta,
             };
-            let is_bounce = error["class"] == "rate_limited" || error["class"] == "unavailable";
-            if is_bounce || (has.retries && attempt < 2 && error["class"] != "permanent") {
+            if has.retries && attempt < 2 && error["class"] != "permanent" {
                 self.witness.expect(event, "retry", &story);
-                let wait =
-                    if is_bounce { error["retry_after_ms"].as_i64().unwrap_or(1_000) } else { 5 << attempt };
-                not_before = event.at + wait;
-                attempt += u32::from(!is_bounce);
+                not_before = event.at + (5 << attempt);
+                attempt += 1;
                 calls.retain(CallOf::is_kept);
                 continue;
             }

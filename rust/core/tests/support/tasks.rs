@@ -76,18 +76,15 @@ pub fn act(seed: u64, habits: Habits, place: &Place, view: &Value, answers: &[Va
 }
 
 fn failed(rng: &mut Rng, habits: Habits, place: &Place) -> Act {
-    let mut class = *rng.pick(&["error", "error", "retryable", "permanent", "rate_limited", "unavailable"]);
+    // None that goes back unharmed: nothing is written of that, so it would do the same for ever.
+    let mut class = *rng.pick(&["error", "error", "retryable", "permanent"]);
     if !habits.wild || place.tries >= 5 {
-        // One that goes back unharmed has no end of its own.
         class = if class == "permanent" { class } else { "error" };
     }
     let code = *rng.pick(&["oops", "no"]);
-    let mut meta = json!({"code": code, "message": format!("{} \u{0} failed", place.node),
+    let meta = json!({"code": code, "message": format!("{} \u{0} failed", place.node),
         "type": "builtins.OSError", "traceback": "Traceback", "retryable": class == "retryable", "class": class,
         "data": {"visit": place.visit}});
-    if class == "rate_limited" {
-        meta["retry_after_ms"] = json!(5);
-    }
     Act::Failed { meta }
 }
 
