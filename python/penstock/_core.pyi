@@ -1027,7 +1027,7 @@ def first_events(*, hold: bool, start_at: int | None) -> list[str]:
 def new_flow_id(now_ms: int) -> bytes:
     """Make a flow's id: a UUIDv7 that is greater than those that this process made at the same instant.
 
-    62 of its bits are from the system's random source.
+    At least 64 of its bits are drawn anew for it, from the system's random source.
     """
 
 def flow_key(shard: int, flow_id: bytes) -> str:

@@ -22,6 +22,7 @@ Json = Any
 # The interpreter converts no longer texts unless told so, and the setting is the host's.
 _INTERPRETER_DIGITS = 4300
 _LONGEST_SHOWN = 100
+_NOT_FINITE = "NaN and infinities have no form in JSON; write None or a str"
 
 _HINTS = {
     "datetime": "write value.isoformat()",
@@ -148,10 +149,13 @@ def _encode_rare(value: Json, what: str, error: TypeError | ValueError) -> str:
     reason = str(error)
     if "digits" not in reason:
         if "Out of range" in reason:
-            reason = "NaN and infinities have no form in JSON; write None or a str"
+            reason = _NOT_FINITE
         raise InvalidState(f"{what} cannot be stored: {reason}") from None
     out: list[str] = []
-    _write(value, out)
+    try:
+        _write(value, out)
+    except ValueError:
+        raise InvalidState(f"{what} cannot be stored: {_NOT_FINITE}") from None
     return "".join(out)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from penstock import App, Engine, Flow
+from penstock import App, Engine, Flow, Invalid, Permanent
 from tests.support.database import query
 
 app = App("values")
@@ -42,6 +42,13 @@ def contribute_text(flow: Flow) -> dict[str, Any]:
 
 
 @app.task
+def ask_and_fail(flow: Flow, n: int) -> None:
+    flow["child"] = flow.subgraph("exact", {"n": n, "sum": n})["sum"]
+    flow["answers"] = [flow.interrupt({"n": n}), flow.wait_signal("more"), flow.baggage["n"]]
+    raise Permanent("done", data={"n": n})
+
+
+@app.task
 def forget(flow: Flow) -> dict[str, Any]:
     del flow["gone"]
     flow.overwrite("sum", 7)
@@ -58,6 +65,7 @@ app.graph("branch").node("a", add_one).node("yes", step).node("no", step).switch
     "a", {"n == 9007199254740993": "yes"}, default="no"
 )
 app.graph("bad").chain(write_bad)
+app.graph("ask").chain(ask_and_fail)
 app.graph("text").chain(contribute_text).reducer("sum", "add")
 app.graph("forget").chain(forget).reducer("sum", "add")
 
@@ -93,6 +101,33 @@ def test_integers_are_exact_at_any_size(engine: Engine) -> None:
     outcome = engine.run("exact", {"n": start, "sum": 1}, timeout=10)
     assert outcome.state == {"n": start + 2, "sum": 1 + start + start + 1}
     assert isinstance(outcome.state["n"], int)
+
+
+def test_an_integer_that_python_would_not_print_passes_every_way_there_is(engine: Engine) -> None:
+    n = 10**5000
+    key = engine.create("ask", {"n": n}, idempotency_key="long", baggage={"n": n})
+    assert engine.create("ask", {"n": n}, idempotency_key="long") == key
+    (asked,) = engine.wait(key, timeout=10).interrupts
+    assert asked.payload == {"n": n}
+    engine.resume(key, n + 1)
+    engine.signal(key, "more", [n + 2])
+    failed = engine.wait(key, timeout=10)
+    assert failed.error is not None
+    assert (failed.error.code, failed.error.data) == ("done", {"n": n})
+    (step,) = engine.history(key)
+    assert engine.step(step.key).state == {"n": n}
+    engine.restart(key, {"n": n + 1})
+    (asked,) = engine.wait(key, timeout=10).interrupts
+    assert (asked.payload, engine.snapshot(key).state["child"]) == ({"n": n + 1}, 3 * n + 4)
+
+
+def test_what_is_sent_and_has_no_form_in_json_is_refused_with_a_way_out(engine: Engine) -> None:
+    key = engine.create("ask", {"n": 1}, baggage={"n": 1})
+    engine.wait(key, timeout=10)
+    with pytest.raises(Invalid, match=r"the answer cannot be stored: .* write sorted\(value\)"):
+        engine.resume(key, {1})
+    with pytest.raises(Invalid, match="the payload cannot be stored: NaN"):
+        engine.signal(key, "more", [10**5000, float("nan")])
 
 
 def test_conditions_compare_integers_exactly(engine: Engine) -> None:

@@ -250,7 +250,11 @@ def _store_keyed(
 
 def _hash_of(row: NewRow) -> bytes:
     """What stands for workflow and input, however the fields are ordered."""
-    canonical = json.dumps([row[1], json.loads(row[3])], sort_keys=True)
+    try:
+        canonical = json.dumps([row[1], json.loads(row[3])], sort_keys=True)
+    except ValueError:  # an integer with more digits than the interpreter converts
+        state = json.loads(row[3], parse_int=lambda digits: ["an integer", digits])
+        canonical = json.dumps([row[1], state], sort_keys=True)
     return hashlib.sha256(canonical.encode()).digest()
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import inspect
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from penstock.encoding import decode
 from penstock.errors import Invalid, NotFound
 from penstock.operations.context import Context
 from penstock.operations.read import error_info, instant
@@ -159,12 +159,12 @@ def _summary(context: Context, row: OutcomeRow) -> FlowSummary:
         forked_from=forked,
         workflow=row.workflow,
         status=row.status,
-        nodes=tuple(json.loads(row.position)) if row.position else (),
-        error=error_info(json.loads(row.error)) if row.error else None,
+        nodes=tuple(decode(row.position)) if row.position else (),
+        error=error_info(decode(row.error)) if row.error else None,
         cancel_reason=row.cancel_reason,
         priority=row.priority,
         fairness_key=row.fairness_key,
-        tags=json.loads(row.tags) if row.tags else {},
+        tags=decode(row.tags) if row.tags else {},
         trace_id=row.trace_parent.split("-")[1] if row.trace_parent else None,
         created_at=created_at,
         updated_at=updated_at,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Mapping
 from functools import cache, partial
 from typing import Any
 
+from penstock.encoding import decode, encode
 from penstock.errors import Conflict, Invalid, NotFound, PenstockError, WaitTimeout
 from penstock.operations.context import Context, Deadline, ended, unknown_flow
 from penstock.operations.operation import Operation, Until, settled
@@ -30,7 +30,7 @@ def ask(context: Context, key: str, kind: str, body: Mapping[str, Any], timeout:
     """
     deadline = Deadline(seconds(timeout))
     check_addressee(context, key, kind)
-    text = json.dumps(body, allow_nan=False, separators=(",", ":"))
+    text = encode(body, f"the body of {kind}")
     yield from deliver(context, key, kind, text, deadline)
 
 
@@ -66,12 +66,9 @@ def to_json(value: object, what: str) -> str:
     """A value as it is sent.
 
     Raises:
-        Invalid: It is no JSON.
+        InvalidState: Something in it has no form in JSON; the message says what to write instead.
     """
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise Invalid(f"{what} {value!r:.80} is not JSON: {error}") from error
+    return encode(value, what)
 
 
 def root_of(context: Context, key: str, kind: str) -> bytes:
@@ -118,7 +115,7 @@ def await_verdict(
         context.waiters.verdicts.remove(message, waiter)
     if waiter.value is None:
         raise ended(f"message {sent.seq} to flow {key} waited for its answer")
-    verdict: dict[str, Any] = json.loads(waiter.value)
+    verdict: dict[str, Any] = decode(waiter.value)
     if not verdict["ok"] and not verdict.get("again"):
         raise _REFUSALS.get(verdict["code"], PenstockError)(verdict["message"])
     return verdict

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
+from penstock.encoding import decode
 from penstock.operations.read import error_info, open_interrupts
 from penstock.outcome import Outcome
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def tell_stopped(context: Context, callback: FlowStopped, notice: Notice) -> None:
     """Call the host with the outcome as it was when the flow stopped, whatever became of the flow since."""
-    told = json.loads(notice.body)
+    told = decode(notice.body)
     is_open = told["status"] == "interrupted"
     outcome = Outcome(
         key=context.key_of(notice.flow_id),

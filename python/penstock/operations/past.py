@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from penstock._core import count_steps, read_flow
+from penstock.encoding import decode
 from penstock.errors import NotFound
 from penstock.operations.context import Context, unknown_flow
 
@@ -30,13 +30,13 @@ def read_past(context: Context, key: str) -> PastRow:
 
 def tell(context: Context, past: PastRow, step: int | None = None) -> Told:
     """Replay a flow; *step* is the one whose state is wanted."""
-    told: Told = json.loads(read_flow(_replayable(context, past), context.store.now(), step))
+    told: Told = decode(read_flow(_replayable(context, past), context.store.now(), step))
     return told
 
 
 def count(context: Context, past: PastRow) -> Told:
     """Replay a flow and count its steps by status."""
-    told: Told = json.loads(count_steps(_replayable(context, past), context.store.now()))
+    told: Told = decode(count_steps(_replayable(context, past), context.store.now()))
     return told
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from penstock.encoding import decode
 from penstock.operations.context import Context, unknown_flow
 from penstock.operations.past import read_past, tell
 from penstock.outcome import FINISHED, ErrorInfo, OpenInterrupt, Outcome
@@ -39,8 +39,8 @@ def outcome_of(context: Context, values: Sequence[Any]) -> Outcome:
         workflow=workflow,
         thread_key=context.key_of(thread_id),
         status=status,
-        state=json.loads(output) if output else {},
-        error=error_info(json.loads(error)) if error else None,
+        state=decode(output) if output else {},
+        error=error_info(decode(error)) if error else None,
         cancel_reason=cancel_reason,
     )
 
@@ -124,7 +124,7 @@ def open_interrupt(context: Context, row: InterruptRow) -> OpenInterrupt:
         node=row.node,
         kind=row.kind,
         key=row.key,
-        payload=None if row.payload is None else json.loads(row.payload),
+        payload=None if row.payload is None else decode(row.payload),
         created_at=created_at,
         expires_at=instant(row.expires_at),
     )

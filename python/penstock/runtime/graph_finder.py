@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from penstock.encoding import decode
 from penstock.errors import EngineUnavailable
 from penstock.runtime.service import Service
 
@@ -47,7 +47,7 @@ class GraphFinder(Service):
     def _answer(self, wanted: _Wanted) -> tuple[bytes | None, tuple[str, str] | None]:
         workflow, baggage = wanted[3], wanted[4]
         try:
-            definition = self._find(workflow, json.loads(baggage) if baggage else {})
+            definition = self._find(workflow, decode(baggage) if baggage else {})
             if definition is None:
                 return None, ("not_found", f"no workflow is called {workflow!r}, and the loader knows none")
             publish = partial(self._replica.publish, workflow, definition, is_lasting=False)

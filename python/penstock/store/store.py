@@ -192,7 +192,7 @@ class Store(Protocol):
         """Delete up to *limit* inbox rows answered more than ten minutes ago and return how many."""
 
     def purge(self, which: FlowFilter, limit: int, after: bytes | None = None) -> Purged:
-        """Remove up to *limit* finished roots with all below them, oldest first, past the id *after*.
+        """Remove up to *limit* finished roots with all below them, oldest first, past the cursor *after*.
 
         What is still alive somewhere below, and what somebody else is about to change, stays.
         """

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import traceback
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import penstock
-from penstock.encoding import encode
+from penstock.encoding import decode, encode
 from penstock.errors import InvalidState, PenstockError, Permanent, RateLimited, Retryable, Unavailable
 from penstock.flow import milliseconds
 from penstock.workers.main_import import MAIN_NAME
@@ -29,7 +28,7 @@ _CLASSES: tuple[tuple[type[BaseException], str], ...] = (
 
 def failure_json(error: BaseException) -> str:
     """Give the error object of a result: it always can be made, whatever the exception does."""
-    return json.dumps(_failure(error), allow_nan=False, separators=(",", ":"))
+    return encode(_failure(error), "the error")
 
 
 def cancelled() -> Permanent:
@@ -71,7 +70,7 @@ def _type_name(kind: type) -> str:
 
 def _data(data: Any) -> Any:
     try:
-        return json.loads(encode(data, "the error's data"))
+        return decode(encode(data, "the error's data"))
     except (InvalidState, ValueError):
         return repr(data)[:_MAX_MESSAGE]
 

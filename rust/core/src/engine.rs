@@ -8,6 +8,7 @@ mod admit;
 mod budgets;
 mod children;
 mod commit;
+mod crowd;
 mod deferred;
 mod dispatch;
 mod graphs;
@@ -281,6 +282,8 @@ pub struct Engine {
     scheduler: Scheduler,
     timers: Timers<Timer>,
     places: places::Places,
+    /// When it is next looked whether flows of shut resources fill the room.
+    crowd_at: i64,
     released: Lru<FlowId, Released>,
     /// Released flows of which `remembers` has said that their journal need not be read.
     promised: FxHashMap<FlowId, Released>,
@@ -329,6 +332,7 @@ impl Engine {
             scheduler: Scheduler::new(slots(&options)),
             timers: Timers::new(),
             places: places::Places::default(),
+            crowd_at: 0,
             released,
             promised: FxHashMap::default(),
             running: FxHashMap::default(),

@@ -1,6 +1,6 @@
 //! Ids and keys: a flow key is `{shard}-{flow id in base32}`, a step key `{flow key}/{step number}`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
 
 use crate::error::{Error, Result};
 
@@ -29,36 +29,31 @@ pub fn made_at(id: &FlowId) -> u64 {
 
 /// Ids in the order in which they are made, so that flows of one millisecond are listed as they were created.
 ///
-/// The 12 bits after the time count; 62 random ones remain. More than 4 096 in a millisecond take from the next ones.
-pub struct Sequence(AtomicU64);
+/// Each is drawn anew: one of a millisecond that has had one already is drawn from what lies above that. Once fewer
+/// than 2^64 ids are left above, the next one takes the millisecond after, so none has less than 64 bits of chance.
+pub struct Sequence(Mutex<u128>);
+
+/// The bits of an id that are random: 12 after its time, and 62 after its variant.
+const RANDOM_BITS: u32 = 74;
 
 impl Sequence {
-    /// How far ids may run ahead of the clock before a clock that is behind is believed instead.
+    /// How far ids may run ahead of the clock; a clock that is further behind was set back, or cannot keep up.
     const AHEAD_MS: u64 = 1_000;
 
     /// A sequence that has made none.
     pub const fn new() -> Self {
-        Self(AtomicU64::new(0))
+        Self(Mutex::new(0))
     }
 
-    /// The next id.
+    /// The next id. While another thread draws one, theirs and this one have no order.
     pub fn next(&self, now_ms: i64, random: [u8; 16]) -> FlowId {
-        let now = now_ms.max(0) as u64;
-        let follow = |last: u64| {
-            let is_near = last >> 12 <= now + Self::AHEAD_MS;
-            if is_near {
-                (now << 12).max(last + 1)
-            } else {
-                now << 12
-            }
-        };
-        let update = |last| Some(follow(last));
-        let last = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, update).unwrap_or_default();
-        let place = follow(last);
-        let mut id = new_id((place >> 12).cast_signed(), random);
-        id[6] = 0x70 | (place >> 8 & 0x0f) as u8;
-        id[7] = (place & 0xff) as u8;
-        id
+        let id = new_id(now_ms, random);
+        let Ok(mut last) = self.0.try_lock() else { return id };
+        let place = place_of(&id);
+        let last_ms = (*last >> RANDOM_BITS) as u64;
+        let is_far = last_ms > now_ms.max(0).cast_unsigned() + Self::AHEAD_MS;
+        *last = if place > *last || is_far { place } else { above(*last, place) };
+        id_at(*last)
     }
 }
 
@@ -66,6 +61,29 @@ impl Default for Sequence {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A place above `last`, drawn by the random bits of `place`.
+fn above(last: u128, place: u128) -> u128 {
+    let (whole, chance) = (1u128 << RANDOM_BITS, place & ((1 << RANDOM_BITS) - 1));
+    let room = whole - 1 - (last & (whole - 1));
+    if room >> 64 > 0 {
+        last + 1 + chance % room
+    } else {
+        (((last >> RANDOM_BITS) + 1) << RANDOM_BITS) | chance
+    }
+}
+
+/// An id without its version and variant: as numbers these have the order of their ids.
+fn place_of(id: &FlowId) -> u128 {
+    let id = u128::from_be_bytes(*id);
+    let (time, high, low) = (id >> 80, id >> 64 & 0xfff, id & ((1 << 62) - 1));
+    (time << RANDOM_BITS) | (high << 62) | low
+}
+
+fn id_at(place: u128) -> FlowId {
+    let (time, high, low) = (place >> RANDOM_BITS, place >> 62 & 0xfff, place & ((1 << 62) - 1));
+    ((time << 80) | (0x7 << 76) | (high << 64) | (0b10 << 62) | low).to_be_bytes()
 }
 
 /// Writes 16 bytes as 26 characters of base32 (RFC 4648, lower case, no padding).
@@ -172,11 +190,26 @@ mod tests {
     #[test]
     fn ids_of_one_instant_stand_in_the_order_of_their_making() {
         let ids = Sequence::new();
-        let made: Vec<_> = (0..10_000_u32).map(|n| ids.next(77, [n.wrapping_mul(91) as u8; 16])).collect();
+        let mut chance = 7_u128;
+        let mut random = || {
+            chance = chance.wrapping_mul(0xda94_2042_e4dd_58b5).wrapping_add(0x1405_7b7e_f767_814f);
+            (chance ^ chance >> 61).to_be_bytes()
+        };
+        let made: Vec<_> = (0..1_000).map(|_| ids.next(77, random())).collect();
         assert!(made.is_sorted());
-        assert!(ids.next(70, [0; 16]) > made[9_999], "a clock that goes back a little");
-        assert_eq!(ids.next(50_000, [0; 16])[..6], new_id(50_000, [0; 16])[..6]);
-        assert_eq!(ids.next(9, [0; 16])[..6], new_id(9, [0; 16])[..6], "another clock");
+        assert!(made.iter().all(|id| (id[6] >> 4, id[8] >> 6) == (7, 2)));
+        assert!(ids.next(70, random()) > made[999], "a clock that goes back a little");
+        let lasts: std::collections::BTreeSet<_> = made.iter().map(|id| id[15]).collect();
+        assert!(lasts.len() > 200, "each is drawn anew: {}", lasts.len());
+        assert_eq!(ids.next(50_000, random())[..6], new_id(50_000, [0; 16])[..6]);
+        assert_eq!(ids.next(9, random())[..6], new_id(9, [0; 16])[..6], "another clock");
+    }
+
+    #[test]
+    fn the_place_of_an_id_is_all_of_it() {
+        for id in [new_id(77, [0xa5; 16]), new_id(1 << 47, [0; 16]), new_id(0, [0xff; 16])] {
+            assert_eq!(id_at(place_of(&id)), id);
+        }
     }
 
     #[test]

@@ -310,3 +310,56 @@ fn a_step_whose_resource_is_gone_waits_for_the_probe_and_nothing_is_written() {
     assert_eq!(bench.engine.take_resource_changes().len(), 1);
     assert_eq!(bench.engine.next_due().0, Some(NOW + 100));
 }
+
+const AWAY: &str = r#"{"code":"away","message":"refused","class":"unavailable"}"#;
+
+/// Four flows that fill the room and wait for a resource that is away.
+fn crowded() -> Bench {
+    let mut bench = Bench::new(1, &[("leaf", LEAF)]);
+    bench.engine.set_room(4);
+    (1..=4).for_each(|number| {
+        bench.create("leaf", number);
+    });
+    bench.commit();
+    (0..4).for_each(|_| bench.finish("ask", Outcome::Error, AWAY));
+    assert!(!bench.engine.has_batch(), "a bounce is not written");
+    bench.hand_out();
+    assert_eq!(bench.engine.room(), 0);
+    bench
+}
+
+#[test]
+fn flows_of_a_dead_resource_leave_half_of_the_room_to_others() {
+    let mut bench = crowded();
+    bench.pass_to(NOW + 1);
+    let batches = bench.commit();
+    assert_eq!(names(&batches), ["Status", "Release", "Status", "Release"]);
+    let mut kept = bench.engine.owned();
+    kept.sort_unstable();
+    assert_eq!(kept, [[1; 16], [2; 16]], "the oldest stay");
+    assert!(bench.engine.room() > 0);
+    bench.pass_to(NOW + 1_000);
+    assert!(!bench.engine.has_batch(), "half of the room is theirs");
+    bench.hand_out_at(NOW + 1_000);
+    bench.finish("ask", Outcome::Done, "");
+    bench.commit();
+    bench.hand_out_at(NOW + 2_500);
+    bench.finish("ask", Outcome::Done, "");
+    bench.commit();
+    assert_eq!(bench.engine.entries(), 0, "nothing is left of those that were given back");
+}
+
+#[test]
+fn a_flow_that_cannot_be_given_back_goes_on_waiting_for_its_resource() {
+    let mut bench = crowded();
+    bench.pass_to(NOW + 1);
+    let batch = bench.engine.take_batch().unwrap();
+    let units: Vec<u32> = batch.items.iter().map(|item| item.unit).collect();
+    bench.engine.set_room(100);
+    bench.engine.committed(batch, &units, NOW);
+    bench.commit();
+    bench.pass_to(NOW + 2_000);
+    bench.commit();
+    let ready = bench.engine.waiting(None, 10, NOW + 2_000);
+    assert_eq!((bench.engine.owned().len(), ready.len()), (4, 4), "{ready:?}");
+}

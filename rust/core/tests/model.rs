@@ -59,6 +59,10 @@ fn check(seed: u64, chaos: Chaos, met: &mut Met) {
     for (kind, times) in &rig.posted {
         met.note(*kind, *times);
     }
+    for (what, times) in &rig.past.backs {
+        met.note(what, *times);
+    }
+    met.note("left behind", rig.past.gone.len());
     met.note("child", record.flows.len() - 1);
     for (label, flow) in &record.flows {
         met.note(if label.is_empty() { flow.status.clone() } else { format!("child {}", flow.status) }, 1);
@@ -98,6 +102,7 @@ fn the_core_agrees_when_engines_and_workers_die_at_any_event_and_flows_are_cance
             worker: *rng.pick(&[0, 2]),
             cancel: *rng.pick(&[0, 1]),
             hold: *rng.pick(&[0, 0, 3]),
+            back: 0,
         };
         check(seed, chaos, &mut met);
     }
@@ -110,5 +115,29 @@ fn the_core_agrees_when_engines_and_workers_die_at_any_event_and_flows_are_cance
         ("pause", 500),
         ("resume_break", 500),
         ("signal", 500),
+    ]);
+}
+
+#[test]
+fn the_core_agrees_when_flows_are_sent_back_at_any_event() {
+    let mut met = Met::default();
+    for seed in seeds(2_000, 500_000) {
+        let mut rng = Rng::new(seed ^ 0xBAC);
+        let chaos = Chaos {
+            crash: *rng.pick(&[0, 0, 3]),
+            worker: *rng.pick(&[0, 0, 2]),
+            cancel: *rng.pick(&[0, 0, 1]),
+            hold: *rng.pick(&[0, 0, 3]),
+            back: *rng.pick(&[1, 4, 10]),
+        };
+        check(seed, chaos, &mut met);
+    }
+    eprintln!("{:#?}", met.0);
+    met.check(&[
+        ("restart", 100),
+        ("restart_from", 200),
+        ("retry_step", 50),
+        ("recover", 50),
+        ("reopen", 50),
     ]);
 }

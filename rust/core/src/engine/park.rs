@@ -114,13 +114,15 @@ impl Engine {
             }
         }
         self.scheduler.wake(now_ms);
+        self.make_room(now_ms);
     }
 
     /// The next instant at which something is due, by the shard's clock, and by the one of time budgets how long it is
     /// until the next of them may be over. Frames that were handed out may have brought either nearer.
     pub fn next_due(&self) -> (Option<i64>, Option<i64>) {
         let timer = self.timers.next().map(u64::cast_signed);
-        let due = timer.into_iter().chain(self.places.next()).chain(self.scheduler.next_wake()).min();
+        let due = timer.into_iter().chain(self.places.next()).chain(self.scheduler.next_wake());
+        let due = due.chain(self.crowd_due()).min();
         (due, self.next_budget())
     }
 

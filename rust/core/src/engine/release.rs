@@ -38,6 +38,12 @@ impl Engine {
         if has_work || wake_at.is_some_and(|at| at <= now_ms + self.options.release_after_ms) {
             return;
         }
+        self.release(serial, wake_at, now_ms);
+    }
+
+    /// Writes that the flow is nobody's until `wake_at`; it is let go of when that is written.
+    pub(super) fn release(&mut self, serial: Serial, wake_at: Option<i64>, now_ms: i64) {
+        let Some(live) = self.flows.get_mut(&serial) else { return };
         let (id, claims) = (live.about.id, live.claims);
         let position = json_list(&live.flow.position());
         let status = live.flow.status().as_str();
@@ -76,7 +82,7 @@ impl Engine {
 
     /// A child that is owned here answers in memory; without its parent it would have to write a message. One that
     /// waits for its graph is waited for.
-    fn has_children_here(&self, serial: Serial) -> bool {
+    pub(super) fn has_children_here(&self, serial: Serial) -> bool {
         let Some(live) = self.flows.get(&serial) else { return false };
         let is_here = |child: FlowId| self.index.contains_key(&child);
         let mut calls = live.flow.steps().flat_map(|step| &step.calls);

@@ -103,13 +103,15 @@ impl Rewind {
         cuts(&self.steps, &self.reopened)
     }
 
-    /// Does to the steps what the rewind did beyond leaving things out.
-    pub(super) fn touch(&self, flow: &mut Flow, at: i64) {
+    /// Does to the steps what the rewind did beyond leaving things out. `cuts` are those of a later one: a step that it
+    /// takes back to its beginning has no calls of an earlier life.
+    pub(super) fn touch(&self, flow: &mut Flow, at: i64, cuts: &Cuts) {
         for number in &self.steps {
             flow.begin_again(*number, self.what == Back::Start.as_str(), &self.overrides, at);
         }
         for (number, calls) in &self.revived {
-            if let Some(step) = flow.steps.get_mut(number) {
+            let is_cut = cuts.get(number) == Some(&Cut::Whole);
+            if let Some(step) = flow.steps.get_mut(number).filter(|_| !is_cut) {
                 step.calls.clone_from(calls);
                 step.wake();
             }

@@ -143,7 +143,7 @@ impl<'e, 'c> Sieve<'e, 'c> {
             match item {
                 Item::Event(event) => sieve.take(event)?,
                 Item::Rewind(rewind, at) => {
-                    rewind.touch(&mut sieve.flow, *at);
+                    rewind.touch(&mut sieve.flow, *at, cuts);
                     sieve.kept.push(*item);
                 }
                 Item::Took(signal) => {

@@ -1,5 +1,6 @@
 //! Why a ready step does not run yet.
 
+use super::ready::Where;
 use super::Scheduler;
 use crate::flow_control::No;
 
@@ -56,6 +57,14 @@ impl Scheduler {
         found.truncate(limit);
         found.sort_unstable();
         found.into_iter().map(|(_, _, flow, step)| (flow, step)).collect()
+    }
+
+    /// Ready steps that are kept back by their resource, or by their part of it: `(flow, step)`.
+    pub fn shut(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        let is_shut =
+            |queue: u32| self.ready.queues.get(queue).is_some_and(|queue| queue.state != Where::Open);
+        let steps = self.ready.steps.iter().filter(move |step| is_shut(step.queue));
+        steps.map(|step| (step.ready.flow, step.ready.step))
     }
 
     /// How many ready steps lean on each resource, by its number.

@@ -1,6 +1,6 @@
 //! A database that keeps the protocol of live rows, and refuses to hold what no engine may write.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use penstock_core::batch::{Batch, CreateRow, JournalRow, NewFlow, Op};
@@ -58,6 +58,8 @@ pub struct Database {
     pub breakpoints: BTreeSet<FlowId>,
     pub graphs: BTreeMap<[u8; 32], Arc<Graph>>,
     pub dead: BTreeSet<i64>,
+    /// The children whose answers events are, by flow and order number.
+    pub answers: HashMap<(FlowId, u64), FlowId>,
 }
 
 impl Database {
@@ -267,6 +269,12 @@ impl Database {
             is_back || !found.folded.status().is_finished(),
             "seed {seed}: an ended flow changed: {event:?}"
         );
+        if let EventBody::Resolved { call, .. } = &event.body {
+            let asked = found.folded.step(event.step).and_then(|step| step.calls.get(*call as usize));
+            if let Some(child) = asked.and_then(|call| call.id) {
+                self.answers.insert((*flow, event.ord), child);
+            }
+        }
         found.folded.apply(&event, None).unwrap_or_else(|e| panic!("seed {seed}: {e}: {event:?}"));
         found.journal.push(event);
     }

@@ -1,11 +1,13 @@
 //! What the random tests of flows and of the engine share.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+pub mod back;
 pub mod blocks;
 pub mod cluster;
 pub mod database;
 pub mod fold;
 pub mod holding;
+pub mod past;
 pub mod record;
 pub mod reference;
 pub mod rig;

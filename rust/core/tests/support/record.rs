@@ -9,6 +9,7 @@ use penstock_core::ids::FlowId;
 use serde_json::Value;
 
 use super::database::Database;
+use super::past::{mark, Past};
 use super::tasks::Place;
 
 /// What a worker was sent for one attempt.
@@ -61,25 +62,18 @@ pub fn plain(mut state: Value) -> Value {
 }
 
 impl Record {
-    /// Puts the journals of a database where the places of their steps are known.
+    /// Puts what counts of the journals of a database where the places of their steps are known.
     pub fn read(
         db: &Database,
+        past: &Past,
         places: &HashMap<(FlowId, u64), Place>,
         labels: &HashMap<FlowId, String>,
     ) -> Self {
         let mut record = Self::default();
-        for (id, row) in &db.flows {
+        for (id, row) in db.flows.iter().filter(|(id, _)| !past.gone.contains_key(*id)) {
             let Some(label) = labels.get(id) else { continue };
-            let is_of_step = |event: &&Event| match &event.body {
-                EventBody::Control(control) => matches!(control, Control::ResumeBreak { .. }),
-                body => event.step > 0 && !matches!(body, EventBody::Started),
-            };
-            for event in row.journal.iter().filter(is_of_step) {
-                let place = places.get(&(*id, event.step));
-                let place =
-                    place.unwrap_or_else(|| panic!("seed {}: {event:?} of a step that never ran", db.seed));
-                record.steps.entry(words(place)).or_default().events.push(event.clone());
-            }
+            let facts = past.facts.get(id).map_or(&[][..], |facts| facts);
+            let events = record.put(db.seed, *id, facts, places);
             let output = row.output.as_ref().map_or(Value::Null, |text| serde_json::from_str(text).unwrap());
             let is_cancel =
                 |event: &&Event| matches!(&event.body, EventBody::Control(Control::Cancel { .. }));
@@ -88,11 +82,40 @@ impl Record {
                 status: row.status.to_owned(),
                 state: plain(output),
                 error: row.folded.error().map(|error| error.error.code.clone()),
-                cancelled: row.journal.iter().find(is_cancel).map(|event| event.ord),
-                events: row.journal.iter().filter(is_of_step).count(),
+                cancelled: facts.iter().find(is_cancel).map(|event| event.ord),
+                events,
             };
             record.flows.insert(label.clone(), flow);
         }
         record
+    }
+
+    /// Puts the events of a flow's steps where they belong; gives how many there are.
+    pub fn put(
+        &mut self,
+        seed: u64,
+        flow: FlowId,
+        facts: &[Event],
+        places: &HashMap<(FlowId, u64), Place>,
+    ) -> usize {
+        let mut count = 0;
+        for event in facts {
+            let is_mark = mark(event).is_some();
+            let is_of_step = match &event.body {
+                EventBody::Control(control) => is_mark || matches!(control, Control::ResumeBreak { .. }),
+                EventBody::Started | EventBody::Snapshot(_) => false,
+                _ => event.step > 0,
+            };
+            if !is_of_step {
+                continue;
+            }
+            let Some(place) = places.get(&(flow, event.step)) else {
+                assert!(is_mark, "seed {seed}: {event:?} of a step that never ran");
+                continue;
+            };
+            count += usize::from(!is_mark);
+            self.steps.entry(words(place)).or_default().events.push(event.clone());
+        }
+        count
     }
 }

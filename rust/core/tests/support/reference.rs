@@ -1,7 +1,7 @@
 //! What a flow comes to, said as simply as can be: a recursion over the blocks that its graph was made of, which folds
 //! state change by change. It is told which attempts ended in which order, and by that decides everything else.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{json, Value};
 
@@ -9,7 +9,7 @@ use super::blocks::{Block, Branch, Cohort, OnError, Policy, Task, Way};
 use super::fold::{fits, fold, merge, starts, without};
 use super::record::Record;
 use super::tasks::{act, Act, Goto, Habits, Place};
-use super::witness::{CallOf, Witness};
+use super::witness::{children, CallOf, Witness};
 
 /// Why a branch does not go on.
 enum End {
@@ -54,9 +54,17 @@ struct Token {
     not_before: i64,
     /// Its newest event, an unfinished step's too.
     last: u64,
+    /// The failures that ended it, or branches of it.
+    failed: Vec<String>,
 }
 
 impl Token {
+    fn new(label: &str, state: &Value) -> Self {
+        let [flow, path] = [(); 2].map(|()| label.to_owned());
+        let (state, log, failed) = (state.clone(), Vec::new(), Vec::new());
+        Self { flow, path, state, log, ord: 0, not_before: 0, last: 0, failed }
+    }
+
     fn is_trunk(&self) -> bool {
         self.flow == self.path
     }
@@ -74,9 +82,7 @@ impl<'c> Reference<'c> {
 
     /// Follows a flow and all its children; gives its end as its parent's call sees it.
     pub fn flow(&mut self, label: &str, program: usize, input: &Value) -> Option<Value> {
-        let [flow, path] = [(); 2].map(|()| label.to_owned());
-        let mut token =
-            Token { flow, path, state: input.clone(), log: Vec::new(), ord: 0, not_before: 0, last: 0 };
+        let mut token = Token::new(label, input);
         let (status, error) = match self.block(&self.programs[program], &mut token) {
             Ok(()) | Err(End::Over) => ("completed", None),
             Err(End::Failed(code)) => ("failed", Some(code)),
@@ -87,6 +93,13 @@ impl<'c> Reference<'c> {
             ("completed", _) => Some(json!({"answer": token.state})),
             (_, error) => error.map(|code| json!({ "error": code })),
         }
+    }
+
+    /// How far a flow has come; gives the failures that stand.
+    pub fn look(&mut self, label: &str, program: usize, input: &Value) -> BTreeSet<String> {
+        let mut token = Token::new(label, input);
+        let _ = self.block(&self.programs[program], &mut token);
+        token.failed.into_iter().collect()
     }
 
     fn block(&mut self, block: &Block, token: &mut Token) -> Gone {
@@ -155,7 +168,8 @@ impl<'c> Reference<'c> {
         let (mut recorded, mut calls, mut attempt) = (json!({}), Vec::<CallOf>::new(), 0);
         let mut not_before = token.not_before;
         loop {
-            if let Some(overrides) = self.witness.overrides(&mut story, &mut token.last) {
+            while let Some(overrides) = self.witness.overrides(&mut story, &mut token.last) {
+                not_before = 0;
                 token.fold(overrides);
             }
             let (event, is_poison) = self.witness.attempt(&mut story, &mut token.last).ok_or(End::Cut)?;
@@ -171,10 +185,10 @@ impl<'c> Reference<'c> {
                 Act::Parked { changes, calls: asked } => {
                     self.witness.expect(event, "parked", &story);
                     merge(&mut recorded, &changes);
-                    for (number, asked) in asked.into_iter().enumerate() {
+                    for ((number, asked), id) in asked.into_iter().enumerate().zip(children(event)) {
                         let label = format!("{}.{}.{number}>", story.words, place.tries - 1);
                         let told = self.told(&asked, &label);
-                        calls.push(CallOf { asked, at: event.at, told, answer: None });
+                        calls.push(CallOf { asked, at: event.at, told, id, answer: None });
                     }
                     self.witness.answers(&mut story, &mut calls, &mut token.last).ok_or(End::Cut)?;
                     not_before = 0;
@@ -223,7 +237,11 @@ impl<'c> Reference<'c> {
             token.fold(kept);
             (token.ord, token.not_before) = (event.ord, 0);
             let code = error["code"].as_str().unwrap().to_owned();
-            return if has.caught { Ok(CAUGHT) } else { Err(End::Failed(code)) };
+            if !has.caught {
+                token.failed.push(story.words);
+                return Err(End::Failed(code));
+            }
+            return Ok(CAUGHT);
         }
     }
 
@@ -234,6 +252,7 @@ impl<'c> Reference<'c> {
         }
         let target = asked["target"].as_str().filter(|_| asked["kind"] == "subgraph")?;
         match target.strip_prefix('g').and_then(|number| number.parse().ok()) {
+            Some(_) if self.witness.looks => None,
             Some(program) => self.flow(label, program, &asked["input"]),
             None => Some(json!({"error": "not_found"})),
         }
@@ -259,7 +278,7 @@ impl<'c> Reference<'c> {
         for branch in cohort.branches.iter().filter(|_| way != CAUGHT) {
             for binds in starts(branch, &token.state) {
                 let path = format!("{}/{}#{visit}.{}", token.path, cohort.node, branches.len());
-                let mut inner = Token { path, log: Vec::new(), ..token.clone() };
+                let mut inner = Token { path, log: Vec::new(), failed: Vec::new(), ..token.clone() };
                 inner.state.as_object_mut().unwrap().extend(binds);
                 let gone = branch.body.as_ref().map_or(Ok(()), |body| self.block(body, &mut inner));
                 branches.push((inner, gone));
@@ -295,6 +314,9 @@ impl<'c> Reference<'c> {
             for changes in &branches[at].0.log {
                 token.fold(without(changes.clone(), &cohort.branches));
             }
+        }
+        if is_joined != Some(true) {
+            token.failed.extend(branches.iter().flat_map(|(inner, _)| inner.failed.clone()));
         }
         let failure = ended.iter().find_map(|at| match &branches[*at].1 {
             Err(End::Failed(code)) => Some(code.clone()),

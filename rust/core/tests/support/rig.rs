@@ -3,7 +3,7 @@
 //! Chance orders the ends of steps, the commits and the answers, and now and then throws the engine away at any point; a new
 //! one goes on from what was committed. Time passes only when there is nothing else to do.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use penstock_core::batch::{Batch, NewFlow};
 use penstock_core::engine::{Engine, Options, Report};
@@ -16,6 +16,7 @@ use serde_json::{json, Value};
 
 use super::blocks::{definition, input, Block};
 use super::database::{Database, FlowRow};
+use super::past::Past;
 use super::record::{words, Record, Seen};
 use super::rng::Rng;
 use super::tasks::{act, Act, Goto, Habits, Place};
@@ -31,45 +32,52 @@ pub struct Chaos {
     pub cancel: u64,
     /// Pauses and breakpoints.
     pub hold: u64,
+    /// Operations that go back.
+    pub back: u64,
 }
 
 /// A program as the engine knows it.
-struct Plan {
+pub(super) struct Plan {
     text: String,
-    id: [u8; 32],
+    pub(super) id: [u8; 32],
     gotos: HashMap<String, Vec<String>>,
 }
 
-pub struct Rig {
+pub struct Rig<'p> {
     pub seed: u64,
     pub db: Database,
-    habits: Habits,
+    pub(super) habits: Habits,
     chaos: Chaos,
-    rng: Rng,
-    now_ms: i64,
-    plans: Vec<Plan>,
+    pub(super) rng: Rng,
+    pub(super) now_ms: i64,
+    pub(super) plans: Vec<Plan>,
     engine: Engine,
     replica: i64,
     worker: u32,
     reader: FrameReader,
-    running: Vec<StepIn>,
+    /// With where each stood when it began.
+    running: Vec<(StepIn, Place)>,
     void: Vec<u64>,
     /// Taken from the engine and not written, or written and not told.
     batch: Option<Batch>,
     told: Option<Vec<u32>>,
     loading: Vec<FlowId>,
-    places: HashMap<(FlowId, u64), Place>,
-    visits: HashMap<String, u64>,
-    labels: HashMap<FlowId, String>,
-    seen: Vec<(String, Seen)>,
+    pub(super) places: HashMap<(FlowId, u64), Place>,
+    pub(super) visits: HashMap<String, u64>,
+    pub(super) labels: HashMap<FlowId, String>,
+    pub(super) seen: Vec<(String, Seen)>,
     /// How often each operation was asked for.
     pub posted: BTreeMap<&'static str, usize>,
     pub crashes: usize,
     signals: u64,
+    pub past: Past,
+    /// How often it may still go back.
+    backs: u64,
+    pub(super) programs: &'p [Block],
 }
 
-impl Rig {
-    pub fn new(seed: u64, programs: &[Block], habits: Habits, chaos: Chaos) -> Self {
+impl<'p> Rig<'p> {
+    pub fn new(seed: u64, programs: &'p [Block], habits: Habits, chaos: Chaos) -> Self {
         let mut rng = Rng::new(seed ^ 0x516);
         let mut db = Database { seed, ..Database::default() };
         let plans: Vec<Plan> = programs.iter().map(|tree| plan(tree, &mut db)).collect();
@@ -98,6 +106,9 @@ impl Rig {
             posted: BTreeMap::new(),
             crashes: 0,
             signals: 0,
+            past: Past::default(),
+            backs: if chaos.back > 0 { 5 } else { 0 },
+            programs,
         };
         rig.start_engine();
         rig
@@ -136,10 +147,16 @@ impl Rig {
         for _ in 0..MOST_MOVES {
             if self.db.live.is_empty() && self.engine.entries() == 0 {
                 assert!(self.db.interrupts.is_empty(), "seed {}: questions of ended flows", self.seed);
+                if self.backs > 0 && self.rng.chance(70) {
+                    self.backs -= 1;
+                    self.send_back(root);
+                    continue;
+                }
+                self.check_gone();
                 for id in self.db.flows.keys().copied().collect::<Vec<_>>() {
                     self.label(id);
                 }
-                let mut record = Record::read(&self.db, &self.places, &self.labels);
+                let mut record = Record::read(&self.db, &self.past, &self.places, &self.labels);
                 for (at, seen) in self.seen.drain(..) {
                     record.steps.entry(at).or_default().seen.push(seen);
                 }
@@ -186,7 +203,7 @@ impl Rig {
 
     fn act(&mut self, root: FlowId) {
         let chance = self.rng.below(1_000);
-        let Chaos { crash, worker, cancel, hold } = self.chaos;
+        let Chaos { crash, worker, cancel, hold, back } = self.chaos;
         if chance < crash * 10 {
             return self.crash();
         }
@@ -198,6 +215,9 @@ impl Rig {
             self.post(&root, "cancel", &json!({"reason": "enough"}));
         } else if chance < (crash + worker + cancel + hold) * 10 {
             self.hold(&root);
+        } else if chance < (crash + worker + cancel + hold + back) * 10 && self.backs > 0 {
+            self.backs -= 1;
+            self.send_back(root);
         }
         match self.rng.below(10) {
             0..=2 => self.write(),
@@ -278,7 +298,7 @@ impl Rig {
 
     /// Lets a paused tree and a held step go on; whether there was one.
     fn let_go(&mut self, root: &FlowId) -> bool {
-        if self.db.flows[root].folded.is_paused() {
+        if self.db.live.contains_key(root) && self.db.flows[root].folded.is_paused() {
             self.post(root, "unpause", &json!({}));
             return true;
         }
@@ -326,45 +346,59 @@ impl Rig {
         let (_, id) = parse_flow_key(&step.flow_key).unwrap();
         let place = self.place(id, step.step, &step.node);
         let view = super::record::plain(serde_json::from_str(&step.state).unwrap());
-        self.seen.push((
-            words(&place),
-            Seen { tries: place.tries, view, at: self.now_ms, ord: self.db.flows[&id].folded.ord() },
-        ));
-        self.running.push(step);
+        if !self.past.gone.contains_key(&id) {
+            let ord = self.db.flows[&id].folded.ord();
+            self.seen.push((words(&place), Seen { tries: place.tries, view, at: self.now_ms, ord }));
+        }
+        self.running.push((step, place));
+    }
+
+    /// How many attempts of a step have ended and count.
+    pub(super) fn tries(&self, id: FlowId, number: u64) -> u64 {
+        let ended = |body: &EventBody| {
+            matches!(body, EventBody::Retry { .. } | EventBody::Parked { .. } | EventBody::Done { .. })
+        };
+        let facts = self.past.facts.get(&id).into_iter().flatten();
+        facts.filter(|event| event.step == number && ended(&event.body)).count() as u64
     }
 
     /// Where a step stands, by what is committed.
     fn place(&mut self, id: FlowId, number: u64, node: &str) -> Place {
-        let row = self.db.flows.get(&id).unwrap_or_else(|| panic!("seed {}: a step of no flow", self.seed));
-        let ended = |body: &EventBody| {
-            matches!(body, EventBody::Retry { .. } | EventBody::Parked { .. } | EventBody::Done { .. })
-        };
-        let tries = row.journal.iter().filter(|event| event.step == number && ended(&event.body)).count();
+        assert!(self.db.flows.contains_key(&id), "seed {}: a step of no flow", self.seed);
+        let tries = self.tries(id, number);
         if let Some(place) = self.places.get(&(id, number)) {
-            return Place { tries: tries as u64, ..place.clone() };
+            return Place { tries, ..place.clone() };
         }
         let label = self.label(id);
+        if self.past.gone.contains_key(&id) {
+            return Place { path: hex(&id), node: node.to_owned(), visit: number, tries };
+        }
         let found = self.db.flows[&id].folded.step(number);
         let found = found.unwrap_or_else(|| panic!("seed {}: step {} runs again", self.seed, number));
         let path = found.branch.map_or(label, |branch| {
-            let source = &self.places[&(id, branch.cohort)];
+            let source = self.places.get(&(id, branch.cohort));
+            let source = source.unwrap_or_else(|| panic!("seed {}: step {number} has no source", self.seed));
             format!("{}/{}#{}.{}", source.path, source.node, source.visit, branch.ordinal)
         });
         let count = self.visits.entry(format!("{path} {node}")).or_default();
         let place = Place { path, node: node.to_owned(), visit: *count, tries: 0 };
         *count += 1;
         self.places.insert((id, number), place.clone());
-        Place { tries: tries as u64, ..place }
+        Place { tries, ..place }
     }
 
     /// The words of the call that started a flow.
-    fn label(&mut self, id: FlowId) -> String {
+    pub(super) fn label(&mut self, id: FlowId) -> String {
         if let Some(label) = self.labels.get(&id) {
             return label.clone();
         }
         let (parent, step) = self.db.flows[&id].about.parent.unwrap();
+        if self.past.gone.contains_key(&parent) {
+            self.past.gone.insert(id, true);
+            return String::new();
+        }
         let (mut tries, mut found) = (0, None);
-        for event in self.db.flows[&parent].journal.iter().filter(|event| event.step == step) {
+        for event in self.past.facts[&parent].iter().filter(|event| event.step == step) {
             match &event.body {
                 EventBody::Parked { calls, .. } => {
                     found = found.or(calls.iter().position(|call| call.id == Some(id)).map(|at| (tries, at)));
@@ -381,7 +415,7 @@ impl Rig {
     }
 
     fn finish(&mut self, at: usize) {
-        let step = self.running.swap_remove(at);
+        let (step, place) = self.running.swap_remove(at);
         let (outcome, changes, meta) = if self.void.contains(&step.dispatch) {
             (
                 Outcome::Error,
@@ -389,7 +423,7 @@ impl Rig {
                 json!({"code": "cancelled", "message": "x", "class": "permanent"}),
             )
         } else {
-            self.result(&step)
+            self.result(&step, &place)
         };
         let meta = if meta.is_null() { String::new() } else { meta.to_string() };
         let mut writer = FrameWriter::new();
@@ -399,14 +433,13 @@ impl Rig {
         self.engine.receive(self.worker, &writer.finish(), self.now_ms).unwrap();
     }
 
-    fn result(&mut self, step: &StepIn) -> (Outcome, String, Value) {
+    fn result(&mut self, step: &StepIn, place: &Place) -> (Outcome, String, Value) {
         let (_, id) = parse_flow_key(&step.flow_key).unwrap();
-        let place = self.place(id, step.step, &step.node);
         let view = super::record::plain(serde_json::from_str(&step.state).unwrap());
         let calls: Vec<Value> =
             serde_json::from_str(if step.calls.is_empty() { "[]" } else { &step.calls }).unwrap();
         let answers: Vec<Value> = calls.iter().map(answer).collect();
-        match act(self.seed, self.habits, &place, &view, &answers) {
+        match act(self.seed, self.habits, place, &view, &answers) {
             Act::Done { changes, goto, delay_ms } => {
                 let mut meta = json!({});
                 let plan = self.plans.iter().find(|plan| plan.id == self.db.flows[&id].about.graph).unwrap();
@@ -440,6 +473,10 @@ impl Rig {
         self.batch = self.batch.take().or_else(|| self.engine.take_batch());
         if let Some(batch) = &self.batch {
             self.told = Some(self.db.commit(batch, self.replica, &mut self.rng).unwrap());
+            let flows: BTreeSet<FlowId> = batch.items.iter().map(|item| item.flow).collect();
+            for flow in flows {
+                self.notice(flow);
+            }
         }
     }
 
@@ -455,6 +492,9 @@ impl Rig {
         for flow in self.db.unread(Some(self.replica)) {
             let (seen, mail) = self.db.mail_of(&flow);
             self.engine.deliver(&flow, seen, mail, self.now_ms);
+        }
+        for flow in self.engine.wanted_histories() {
+            self.engine.tell_history(&flow, self.db.history(&flow), self.now_ms);
         }
         if self.told.is_none() {
             self.loading.extend(self.db.claim(self.replica, self.engine.room(), self.now_ms));
