@@ -29,6 +29,7 @@ __all__ = [
     "flow_key",
     "fork_flow",
     "graph_mermaid",
+    "merge_resource_states",
     "mermaid_head",
     "mermaid_label",
     "new_flow_id",

@@ -115,7 +115,9 @@ def _recovery(context: Context, flow_id: bytes, overrides: str) -> list[_Message
     for number, children in failed_steps(recorded):
         rows = context.store.outcomes(children)
         for child in children:
-            if child in rows and rows[child].status == "failed":
+            # A fork remembers children of its origin, which are not its own to send back.
+            is_own = child in rows and rows[child].parent_id == flow_id
+            if is_own and rows[child].status == "failed":
                 reopen.append([number, child.hex()])
                 below += _recovery(context, child, overrides)
     return [_message(flow_id, "recover", overrides, reopen=reopen), *below]

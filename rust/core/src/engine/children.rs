@@ -92,8 +92,8 @@ impl Engine {
         let answer = match (live.flow.status(), live.flow.error()) {
             (Status::Completed, _) => Ok(Value::from_raw_unchecked(live.flow.current_state().to_json())),
             (_, Some(failed)) => Err(CallError {
-                code: failed.error.code.clone(),
-                message: failed.error.message.clone(),
+                code: failed.error.code.to_string(),
+                message: failed.error.message.to_string(),
                 data: failed.error.data.clone(),
             }),
             _ => {

@@ -53,13 +53,13 @@ impl ErrorClass {
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct TaskError {
     /// Stable code: the task's own, or one of the engine's.
-    pub code: String,
+    pub code: Box<str>,
     /// What happened.
-    pub message: String,
+    pub message: Box<str>,
     /// The exception's qualified name, empty for the engine's own failures.
     pub type_name: Box<str>,
     /// The qualified names of the exception's base types. Only the choice of a retry reads them; not recorded.
-    pub bases: Vec<Box<str>>,
+    pub bases: Box<[Box<str>]>,
     /// Text of the traceback.
     pub traceback: Option<Box<str>>,
     /// What the task attached.
@@ -72,7 +72,7 @@ pub struct TaskError {
 
 impl TaskError {
     /// A failure that the engine finds.
-    pub fn engine(code: &str, message: impl Into<String>) -> Self {
+    pub fn engine(code: &str, message: impl Into<Box<str>>) -> Self {
         Self { code: code.into(), message: message.into(), ..Self::default() }
     }
 
@@ -99,7 +99,7 @@ impl TaskError {
         if texts > limit {
             self.traceback = None;
             let end = (0..=limit.min(self.message.len())).rev().find(|at| self.message.is_char_boundary(*at));
-            self.message.truncate(end.unwrap_or(0));
+            self.message = self.message[..end.unwrap_or(0)].into();
         }
     }
 
@@ -125,8 +125,8 @@ impl TaskError {
         let (mut error, mut retryable) = (Self::default(), false);
         for (name, value) in json::object_fields(meta)? {
             match &*name {
-                "code" => error.code = text(&value),
-                "message" => error.message = text(&value),
+                "code" => error.code = text(&value).into(),
+                "message" => error.message = text(&value).into(),
                 "type" => error.type_name = text(&value).into(),
                 "bases" => {
                     let names = value.elements().unwrap_or_default();

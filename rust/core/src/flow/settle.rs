@@ -240,7 +240,7 @@ impl Flow {
     ) -> EventBody {
         error.fit(context.max_event_bytes);
         let planned = self.plan_retry(step, &error, context);
-        error.bases = Vec::new();
+        error.bases = Box::default();
         if let Some((not_before, attempt)) = planned {
             let error = Some(self.place(step, error));
             return EventBody::Retry { changes: Changes::default(), error, not_before, attempt };
@@ -268,7 +268,7 @@ impl Flow {
         let policy = self.graph.node(step.node).retry.as_ref()?;
         let types = std::iter::once(&*error.type_name).chain(error.bases.iter().map(|base| &**base));
         let is_over = step.attempt + 1 >= policy.max_attempts;
-        if is_over || error.class == ErrorClass::Permanent || !policy.applies(&error.code, types) {
+        if is_over || error.class == ErrorClass::Permanent || !policy.applies(&error.code, &types) {
             return None;
         }
         let not_before = later(context.now_ms, policy.delay_ms(step.attempt, context.seed ^ step.number));

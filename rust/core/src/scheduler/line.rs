@@ -87,7 +87,9 @@ mod tests {
     #[test]
     fn a_late_comer_takes_its_old_place() {
         let mut line = Line::default();
-        [1, 5, 3, 9, 4].into_iter().for_each(|order| line.push(entry(order)));
+        for order in [1, 5, 3, 9, 4] {
+            line.push(entry(order));
+        }
         assert_eq!(drain(&mut line, |_| true), [1, 3, 4, 5, 9]);
         assert_eq!(line.len(), 0);
     }
