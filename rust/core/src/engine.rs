@@ -13,6 +13,7 @@ mod deferred;
 mod dispatch;
 mod graphs;
 mod holds;
+mod inherit;
 mod mail;
 mod needs;
 mod notify;
@@ -200,16 +201,17 @@ pub(crate) struct Live {
     pub is_revived: bool,
     /// Set while a message waits for the whole journal.
     pub history: Option<Box<rewind::History>>,
-    /// Steps that were sent back, with the event that says so: what an older event allows them they may not any more.
-    pub sent_back: FxHashMap<u64, u64>,
+    /// Steps that an operation sent back or let go, with the event that says so: what an older event allows them they
+    /// may not any more.
+    pub let_go: FxHashMap<u64, u64>,
 }
 
 impl Live {
-    /// Whether the step was sent back by an event that is not committed yet.
+    /// Whether an operation let the step go by an event that is not committed yet.
     fn is_ahead(&mut self, step: u64) -> bool {
         let committed = self.committed;
-        self.sent_back.retain(|_, ord| *ord > committed);
-        self.sent_back.contains_key(&step)
+        self.let_go.retain(|_, ord| *ord > committed);
+        self.let_go.contains_key(&step)
     }
 
     fn has_unread_mail(&self) -> bool {

@@ -209,6 +209,8 @@ pub struct Flow {
     max_steps: u64,
     status: Status,
     steps: FxHashMap<u64, Step>,
+    /// How many of `steps` stand at each node: asked whenever the flow's status changes.
+    standing: Vec<usize>,
     cohorts: FxHashMap<u64, Cohort>,
     /// How many calls and breakpoints of `steps` ask something, the calls themselves or below: asked after every event.
     open_interrupts: usize,
@@ -224,6 +226,7 @@ impl PartialEq for Flow {
         self.graph.id() == other.graph.id()
             && (self.ord, self.next_step, self.status) == (other.ord, other.next_step, other.status)
             && self.steps == other.steps
+            && self.standing == other.standing
             && self.cohorts == other.cohorts
             && (self.open_interrupts, &self.output) == (other.open_interrupts, &other.output)
             && self.signals == other.signals
@@ -245,6 +248,7 @@ impl Flow {
             max_steps: DEFAULT_MAX_STEPS,
             status: Status::Running,
             steps: FxHashMap::default(),
+            standing: Vec::new(),
             cohorts: FxHashMap::default(),
             open_interrupts: 0,
             signals: signals::Signals::default(),
@@ -253,6 +257,7 @@ impl Flow {
             error: None,
             cancel_reason: None,
         };
+        flow.standing.resize(flow.graph.nodes().len(), 0);
         flow.create_step(entry, View::State(input), Delta::default(), None, 0, created_at);
         flow
     }

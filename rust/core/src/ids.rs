@@ -20,6 +20,13 @@ pub fn new_id(now_ms: i64, random: [u8; 16]) -> FlowId {
     id
 }
 
+/// The time in an id, in milliseconds since 1970.
+pub fn made_at(id: &FlowId) -> u64 {
+    let mut time = [0; 8];
+    time[2..].copy_from_slice(&id[..6]);
+    u64::from_be_bytes(time)
+}
+
 /// Ids in the order in which they are made, so that flows of one millisecond are listed as they were created.
 ///
 /// Each is drawn anew: one of a millisecond that has had one already is drawn from what lies above that. Once fewer

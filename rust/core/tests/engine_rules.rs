@@ -1,132 +1,13 @@
 //! Rules of the engine that chance seldom meets, one scenario each.
 
-use penstock_core::batch::{Batch, NewFlow, Op};
-use penstock_core::engine::{Engine, Mail, Options};
-use penstock_core::ids::FlowId;
+#[path = "support/bench.rs"]
+mod bench;
+
+use bench::{names, Bench, FAILURE, INTERRUPT, LEAF, NOW, PAIR};
+use penstock_core::batch::{Batch, Op};
+use penstock_core::engine::Mail;
 use penstock_core::scheduler::TaskKind;
-use penstock_core::wire::{FrameReader, FrameWriter, Message, Outcome, ResultOut, StepIn};
-
-const NOW: i64 = 1_000_000;
-
-/// An engine with workers that do what a test says, and a database that says yes.
-struct Bench {
-    engine: Engine,
-    readers: Vec<FrameReader>,
-    /// Steps in the workers, with their worker.
-    running: Vec<(u32, StepIn)>,
-    cancelled: Vec<u64>,
-}
-
-impl Bench {
-    fn new(workers: u32, graphs: &[(&str, &str)]) -> Self {
-        let mut seed = 0;
-        let random = Box::new(move || {
-            seed += 1;
-            [seed; 16]
-        });
-        let mut engine = Engine::new(Options { threads: 4, ..Options::default() }, random);
-        for (workflow, definition) in graphs {
-            let id = engine.add_graph(definition).unwrap();
-            engine.publish(workflow, id).unwrap();
-        }
-        engine.set_default_kind(TaskKind::Async);
-        engine.set_steady(NOW);
-        (0..workers).for_each(|worker| engine.worker_ready(worker));
-        let readers = (0..workers).map(|_| FrameReader::new()).collect();
-        Self { engine, readers, running: Vec::new(), cancelled: Vec::new() }
-    }
-
-    fn create(&mut self, workflow: &str, number: u8) -> FlowId {
-        let id = [number; 16];
-        let flow = NewFlow {
-            id,
-            root: id,
-            parent: None,
-            workflow: workflow.into(),
-            graph: self.engine.workflow(workflow).unwrap(),
-            priority: 100,
-            fairness_key: String::new(),
-            fairness_weight: 1.0,
-            time_budget_ms: 1_000,
-            thread: id,
-            turn: 1,
-            tags: None,
-            input: "{}".into(),
-            baggage: None,
-            trace_parent: None,
-            notify: None,
-            delete_on_completion: false,
-            created_at: NOW,
-            first: Vec::new(),
-        };
-        self.engine.create(flow).unwrap();
-        id
-    }
-
-    /// Commits what waits, and hands out what is ready then, until nothing moves.
-    fn commit(&mut self) -> Vec<Batch> {
-        let mut batches = Vec::new();
-        while let Some(batch) = self.engine.take_batch() {
-            self.engine.committed(batch.clone(), &[], NOW);
-            batches.push(batch);
-            self.hand_out();
-        }
-        batches
-    }
-
-    fn hand_out(&mut self) {
-        self.hand_out_at(NOW);
-    }
-
-    /// Lets time pass by every clock.
-    fn pass_to(&mut self, now_ms: i64) {
-        self.engine.set_steady(now_ms);
-        self.engine.tick(now_ms);
-    }
-
-    fn hand_out_at(&mut self, now_ms: i64) {
-        for (worker, bytes) in self.engine.frames(now_ms) {
-            for message in self.readers[worker as usize].feed(&bytes).unwrap() {
-                match message {
-                    Message::Steps(steps) => {
-                        self.running.extend(steps.into_iter().map(|step| (worker, step)));
-                    }
-                    Message::Cancel(dispatch) => self.cancelled.push(dispatch),
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    fn finish(&mut self, node: &str, outcome: Outcome, meta: &str) {
-        let at = self.running.iter().position(|(_, step)| step.node == node);
-        let (worker, step) = self.running.swap_remove(at.unwrap_or_else(|| panic!("{node} does not run")));
-        let mut writer = FrameWriter::new();
-        let result = ResultOut { dispatch: step.dispatch, outcome, ran_us: 1, changes: "", meta };
-        writer.result(&result).unwrap();
-        self.engine.receive(worker, &writer.finish(), NOW).unwrap();
-    }
-}
-
-const LEAF: &str = r#"{"name":"leaf","entry":"ask","nodes":[{"name":"ask"}]}"#;
-const PAIR: &str = r#"{"name":"pair","entry":"open","nodes":[
-    {"name":"open","on_failure":{"policy":"fail_fast"}},{"name":"left"},{"name":"right"},{"name":"meet","fan_in":true}],
-    "edges":[{"from":"open","to":"left","kind":"plain"},{"from":"open","to":"right","kind":"plain"},
-    {"from":"left","to":"meet","kind":"plain"},{"from":"right","to":"meet","kind":"plain"}]}"#;
-/// It lapses soon, so the flow is not released meanwhile.
-const INTERRUPT: &str = r#"{"calls":[{"kind":"interrupt","payload":1,"timeout_ms":500}]}"#;
-const FAILURE: &str = r#"{"code":"oops","message":"no","class":"error"}"#;
-
-fn names(batches: &[Batch]) -> Vec<String> {
-    let items = batches.iter().flat_map(|batch| &batch.items);
-    let name = |op: &Op| match op {
-        Op::Stop(row) => row.status.to_owned(),
-        Op::CloseInterrupt { .. } => "close".into(),
-        Op::Journal(row) => row.event.into(),
-        other => format!("{other:?}").chars().take_while(|c| c.is_alphabetic()).collect(),
-    };
-    items.map(|item| name(&item.op)).collect()
-}
+use penstock_core::wire::{FrameReader, Outcome};
 
 #[test]
 fn a_sibling_that_is_cancelled_takes_its_question_and_its_child_with_it() {

@@ -153,7 +153,7 @@ impl Engine {
             blamed_mail: FxHashSet::default(),
             is_revived: false,
             history: None,
-            sent_back: FxHashMap::default(),
+            let_go: FxHashMap::default(),
         };
         self.flows.insert(serial, live);
         serial
@@ -256,7 +256,7 @@ impl Engine {
         live.is_calming = false;
         live.is_revived = loaded.is_finished;
         live.history = None;
-        live.sent_back.clear();
+        live.let_go.clear();
         // Messages whose verdicts were rolled back come again.
         live.seen = if loaded.mail == 0 { 0 } else { UNREAD };
         live.handled = 0;
@@ -279,13 +279,13 @@ impl Engine {
             .collect();
         idle.sort_unstable();
         for (step, is_started) in idle {
-            self.arm_calls(serial, step);
-            self.want_graphs(serial, step, now_ms);
             if is_started {
                 self.lost(serial, step, "the death of its replica", true, Ran::default(), now_ms);
             } else {
                 self.offer(serial, step, now_ms);
             }
+            self.arm_calls(serial, step);
+            self.want_graphs(serial, step, now_ms);
         }
         let mut group = Group::default();
         self.deliver_missed(serial, &mut group, now_ms);

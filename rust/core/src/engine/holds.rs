@@ -1,12 +1,11 @@
-//! Pauses and breakpoints: what operations ask, what follows from it in memory, and the word to the children.
+//! Pauses and breakpoints: what operations ask, and what follows from it in memory.
 
 use super::mail::Body;
-use super::sweep::Operable;
 use super::{Engine, Ran, Serial};
 use crate::batch::{After, Group, InterruptRow, Op};
 use crate::error::{Error, Result};
 use crate::flow::event::{Control, Event, EventBody};
-use crate::flow::{CallKind, Holds};
+use crate::flow::CallKind;
 use crate::ids::{new_id, unhex, FlowId};
 use crate::state::Changes;
 
@@ -38,25 +37,6 @@ impl Engine {
         }
         self.control(serial, 0, Control::Unpause, group, now_ms);
         Ok(())
-    }
-
-    /// The parent says how it is held. Words may overtake each other; the newest counts.
-    pub(super) fn obey_inherit(
-        &mut self,
-        serial: Serial,
-        body: &Body,
-        group: &mut Group,
-        now_ms: i64,
-    ) -> Result<()> {
-        self.inherit(serial, Holds::of(|name| body.get(name))?, group, now_ms);
-        Ok(())
-    }
-
-    fn inherit(&mut self, serial: Serial, holds: Holds, group: &mut Group, now_ms: i64) {
-        let Some(live) = self.flows.get(&serial) else { return };
-        if holds.version > live.flow.holds().version {
-            self.control(serial, 0, Control::Inherit { holds }, group, now_ms);
-        }
     }
 
     pub(super) fn obey_break_before(
@@ -168,8 +148,14 @@ impl Engine {
             | Control::StartAt { .. }
             | Control::Signal { .. }
             | Control::ChildStarted { .. }
-            | Control::ChildState { .. }
-            | Control::Rewind(_) => {}
+            | Control::ChildState { .. } => {}
+            Control::Rewind(rewind) => {
+                let children = rewind.reopened.iter().map(|(_, child)| *child).collect();
+                self.say_holds(serial, children, group, now_ms);
+                if rewind.is_unpaused {
+                    self.ask_parent(serial, group, now_ms);
+                }
+            }
         }
     }
 
@@ -217,25 +203,6 @@ impl Engine {
         let live = self.flows.get(&serial);
         if live.is_some_and(|live| live.kept.iter().all(|kept| kept.step != step)) {
             self.offer(serial, step, now_ms);
-        }
-    }
-
-    fn tell_children(&mut self, serial: Serial, group: &mut Group, now_ms: i64) {
-        let Some(live) = self.flows.get(&serial) else { return };
-        let Control::Inherit { holds } = live.flow.word_to_children() else { return };
-        let calls = live.flow.open_calls(CallKind::Subgraph);
-        let children: Vec<FlowId> = calls.iter().filter_map(|(_, _, call)| call.id).collect();
-        for child in children {
-            match self.operable(&child) {
-                Operable::Here(serial) => self.inherit(serial, holds.clone(), group, now_ms),
-                Operable::Stopping => group.after(child, After::Settle),
-                Operable::Elsewhere => {
-                    let mut body = String::from("{");
-                    holds.write(&mut body);
-                    body.push('}');
-                    group.push(child, 0, Op::Message { kind: "inherit", body, at: now_ms });
-                }
-            }
         }
     }
 

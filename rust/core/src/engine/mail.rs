@@ -9,12 +9,13 @@ use crate::json::{self, Value};
 use crate::state::Field;
 
 /// The kinds of messages that this version understands.
-pub const MAIL_KINDS: [&str; 11] = [
+pub const MAIL_KINDS: [&str; 12] = [
     "resume",
     "signal",
     "cancel",
     "child_state",
     "child_result",
+    "child_back",
     "pause",
     "unpause",
     "inherit",
@@ -23,8 +24,11 @@ pub const MAIL_KINDS: [&str; 11] = [
     "rewind",
 ];
 
-/// The verdict on a message that did what it asked.
-pub(super) const OBEYED: &str = "{\"ok\":true}";
+/// How the verdict on a message begins that did what it asked.
+pub(super) const DONE: &str = "{\"ok\":true";
+
+/// That verdict, when there is no more to say.
+const OBEYED: &str = "{\"ok\":true}";
 
 /// The verdict on a rewind that met the flow between its end and the commit of that: the sender asks again.
 pub(super) const AGAIN: &str = "{\"ok\":false,\"code\":\"conflict\",\"message\":\"the flow has just stopped; ask again\",\"again\":true}";
@@ -124,6 +128,7 @@ impl Engine {
                 Ok(())
             }
             "child_result" => self.obey_child_result(serial, &body, is_blamed, group, now_ms),
+            "child_back" => self.obey_child_back(serial, &body, group, now_ms),
             "pause" => self.obey_pause(serial, &body, group, now_ms),
             "unpause" => self.obey_unpause(serial, group, now_ms),
             "inherit" => self.obey_inherit(serial, &body, group, now_ms),

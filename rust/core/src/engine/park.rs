@@ -1,5 +1,6 @@
 //! Calls of parked steps: timers, open questions, and the answers to them.
 
+use super::deferred::is_deferred;
 use super::{clock, Engine, Ran, Serial, Timer, RELEASING_MS};
 use crate::batch::{Group, Op};
 use crate::flow::event::{Control, Event, EventBody};
@@ -23,11 +24,14 @@ impl Engine {
                         group.push(live.about.id, live.claims, Op::OpenInterrupt(Box::new(row)));
                     }
                 }
-                CallKind::Subgraph if call.is_deferred => self.ask_for_graph(serial, step, group),
+                CallKind::Subgraph if call.is_deferred => {}
                 CallKind::Subgraph => self.start_child(serial, step, at as u32, call, group, now_ms),
                 CallKind::Signal => self.take_kept_signal(serial, step, at as u32, call, group, now_ms),
                 CallKind::Sleep => {}
             }
+        }
+        if calls.iter().any(is_deferred) {
+            self.ask_for_graph(serial, step, group);
         }
         self.arm_calls(serial, step);
     }

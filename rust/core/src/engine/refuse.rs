@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashSet;
 
-use super::mail::OBEYED;
+use super::mail::DONE;
 use super::{Engine, Happening, Report, Serial};
 use crate::batch::{created_in, After, Batch, Building, Item, Op};
 use crate::flow::{TaskError, TaskResult};
@@ -65,7 +65,7 @@ impl Engine {
         for item in &batch.items {
             let Op::Verdict { seq, verdict, .. } = &item.op else { continue };
             let live = self.index.get(&item.flow).and_then(|serial| self.flows.get_mut(serial));
-            if verdict == OBEYED && live.is_some_and(|live| live.blamed_mail.insert(*seq)) {
+            if verdict.starts_with(DONE) && live.is_some_and(|live| live.blamed_mail.insert(*seq)) {
                 return true;
             }
         }

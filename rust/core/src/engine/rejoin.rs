@@ -35,6 +35,7 @@ impl Engine {
         }
         self.report = Report::default();
         self.wanted.clear();
+        self.overdue.clear();
         self.unstored.extend(self.creating.drain());
         self.unstored.drain().collect()
     }

@@ -84,9 +84,12 @@ impl Engine {
     /// waits for its graph is waited for.
     pub(super) fn has_children_here(&self, serial: Serial) -> bool {
         let Some(live) = self.flows.get(&serial) else { return false };
-        let calls = live.flow.open_calls(CallKind::Subgraph);
         let is_here = |child: FlowId| self.index.contains_key(&child);
-        calls.iter().any(|(_, _, call)| call.is_deferred || call.id.is_some_and(is_here))
+        let mut calls = live.flow.steps().flat_map(|step| &step.calls);
+        calls.any(|call| {
+            let is_child = call.kind == CallKind::Subgraph && call.is_open();
+            is_child && (call.is_deferred || call.id.is_some_and(is_here))
+        })
     }
 
     /// Takes a release back that has not been handed out. One that has been cannot succeed: the flow has mail.

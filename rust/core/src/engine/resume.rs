@@ -50,9 +50,12 @@ fn find(flow: &Flow, wanted: Option<FlowId>, step: Option<u64>) -> Option<(u64, 
     if let Some(step) = step.and_then(|step| flow.step(step)).filter(|_| wanted.is_some()) {
         return step.calls.iter().position(is_it).map(|at| (step.number, at as u32));
     }
-    let open = flow.open_calls(CallKind::Interrupt);
-    let found = open.iter().find(|(_, _, call)| wanted.is_none() || call.id == wanted);
-    found.map(|(step, call, _)| (*step, *call))
+    if wanted.is_none() {
+        return flow.open_calls(CallKind::Interrupt).first().map(|(step, call, _)| (*step, *call));
+    }
+    let mut calls =
+        flow.steps().flat_map(|step| (0..).zip(&step.calls).map(|(at, call)| (step.number, at, call)));
+    calls.find(|(_, _, call)| is_it(call)).map(|(step, at, _)| (step, at))
 }
 
 fn held_instead(key: &str) -> String {

@@ -3,7 +3,7 @@
 use super::places::place_of;
 use super::{Engine, Happening, Kept, Ran, Serial};
 use crate::batch::{After, Group, InterruptRow, JournalRow, Op, StopRow};
-use crate::flow::event::{Control, Event};
+use crate::flow::event::Event;
 use crate::flow::{CallKind, EventBody, Status, Step, TaskResult};
 use crate::ids::FlowId;
 use crate::json;
@@ -136,9 +136,9 @@ impl Engine {
             let step = *step;
             group.after(id, if is_own { After::Offer { step } } else { After::OfferAgain { step } });
         }
-        if matches!(&event.body, EventBody::Control(Control::Rewind(_))) {
+        if !is_own {
             let again = effects.ready.iter().chain(&effects.revived).chain(&effects.waiting_again);
-            live.sent_back.extend(again.map(|step| (*step, event.ord)));
+            live.let_go.extend(again.map(|step| (*step, event.ord)));
         }
         self.sweep(serial, &effects.dropped, group, now_ms);
         match &event.body {

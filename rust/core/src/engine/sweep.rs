@@ -21,7 +21,8 @@ impl Engine {
                 group.push(id, claims, Op::CloseInterrupt { id: interrupt });
             }
         }
-        let is_open_child = |call: &&Call| call.kind == CallKind::Subgraph && call.is_open();
+        let is_open_child =
+            |call: &&Call| call.kind == CallKind::Subgraph && call.is_open() && !call.is_deferred;
         let children = dropped.iter().flat_map(|step| step.calls.iter().filter(is_open_child));
         for child in children.filter_map(|call| call.id) {
             self.cancel_child(&child, &reason, group, now_ms);
@@ -50,6 +51,15 @@ impl Engine {
                 Operable::Elsewhere
             }
             Some((_, live)) if live.is_stopping => Operable::Stopping,
+            // What it has not read yet may make it go on.
+            Some((_, live)) if live.flow.status().is_finished() => {
+                let may_go_on = live.is_revived || live.has_unread_mail();
+                if may_go_on {
+                    Operable::Elsewhere
+                } else {
+                    Operable::Stopping
+                }
+            }
             Some((serial, _)) => Operable::Here(serial),
             None => Operable::Elsewhere,
         }

@@ -9,6 +9,7 @@ use super::signals::Signals;
 use super::{Branch, Cohort, Flow, Hold, Status, Step, View};
 use crate::error::{Error, Result};
 use crate::graph::NodeIx;
+use crate::ids::made_at;
 use crate::json::Value;
 use crate::state::{Changes, Delta, State};
 
@@ -100,7 +101,9 @@ impl Flow {
             EventBody::Resolved { call, answer, signal } => {
                 self.resolve_call(event.step, *call, answer, &mut effects)?;
                 if let Some(signal) = signal {
-                    self.signals.take(*signal);
+                    let step = self.steps.get(&event.step);
+                    let name = step.and_then(|step| step.calls.get(*call as usize)?.target.as_deref());
+                    self.signals.take_named(name.unwrap_or_default(), *signal);
                 }
             }
             EventBody::Lost { alone, .. } => {
@@ -324,6 +327,7 @@ impl Flow {
 
     fn remove_step(&mut self, number: u64) -> Option<Step> {
         let step = self.steps.remove(&number)?;
+        self.standing[step.node as usize] -= 1;
         if let Some(cohort) = step.branch.and_then(|branch| self.cohorts.get_mut(&branch.cohort)) {
             cohort.steps.remove(&number);
         }
@@ -332,6 +336,7 @@ impl Flow {
 
     pub(super) fn end(&mut self, status: Status, output: State) {
         self.steps.clear();
+        self.standing.fill(0);
         self.cohorts.clear();
         self.signals = Signals::default();
         self.status = status;
@@ -367,6 +372,7 @@ impl Flow {
             broken: None,
         };
         self.steps.insert(number, step);
+        self.standing[node as usize] += 1;
         if let Some(cohort) = branch.and_then(|branch| self.cohorts.get_mut(&branch.cohort)) {
             cohort.steps.insert(number);
         }
@@ -406,7 +412,7 @@ impl Flow {
             .flat_map(|step| (0..).zip(&step.calls).map(move |(at, call)| (step.number, at, call)))
             .filter(|(_, _, call)| call.kind == kind && call.is_open())
             .collect();
-        open.sort_by_key(|(step, at, call)| (call.id.map(|id| id[..6].to_vec()), *step, *at));
+        open.sort_unstable_by_key(|(step, at, call)| (call.id.as_ref().map(made_at), *step, *at));
         open
     }
 

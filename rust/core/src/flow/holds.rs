@@ -9,7 +9,7 @@ use super::event::corrupt;
 use super::outcome::text;
 use super::{Flow, Status, Step, View};
 use crate::error::{Error, Result};
-use crate::ids::{hex, unhex, FlowId};
+use crate::ids::{hex, made_at, unhex, FlowId};
 use crate::json::{self, Value};
 use crate::state::Changes;
 
@@ -163,7 +163,7 @@ impl Flow {
     pub fn held(&self) -> Vec<(FlowId, u64)> {
         let held = self.steps.values().filter_map(|step| Some((step.hold.id()?, step.number)));
         let mut held: Vec<_> = held.collect();
-        held.sort_unstable_by_key(|(id, step)| (id[..6].to_vec(), *step));
+        held.sort_unstable_by_key(|(id, step)| (made_at(id), *step));
         held
     }
 

@@ -92,10 +92,10 @@ impl Flow {
 
     /// The names of the nodes it stands at, sorted, each once.
     pub fn position(&self) -> Vec<&str> {
+        let counted = self.graph.nodes().iter().zip(&self.standing);
         let mut nodes: Vec<&str> =
-            self.steps.values().map(|step| &*self.graph.node(step.node).name).collect();
+            counted.filter(|(_, steps)| **steps > 0).map(|(node, _)| &*node.name).collect();
         nodes.sort_unstable();
-        nodes.dedup();
         nodes
     }
 

@@ -16,8 +16,6 @@ use crate::json::{self, Value};
 pub(super) struct Signals {
     /// Oldest first, each with the event that kept it.
     kept: BTreeMap<String, VecDeque<(u64, Value)>>,
-    /// Where each kept signal is, by its event.
-    names: BTreeMap<u64, String>,
     /// The event that parked the step, the step, the call.
     waiting: BTreeMap<String, BTreeSet<(u64, u64, u32)>>,
 }
@@ -26,21 +24,25 @@ impl Signals {
     /// Keeps a signal that event `ord` brought.
     pub(super) fn keep(&mut self, name: &str, ord: u64, payload: &Value) {
         self.kept.entry(name.to_owned()).or_default().push_back((ord, payload.clone()));
-        self.names.insert(ord, name.to_owned());
     }
 
     /// Takes the signal out that event `ord` brought.
     pub(super) fn take(&mut self, ord: u64) {
-        let Some(name) = self.names.remove(&ord) else { return };
-        if let Some(queue) = self.kept.get_mut(&name) {
-            if queue.front().is_some_and(|(kept, _)| *kept == ord) {
-                queue.pop_front();
-            } else {
-                queue.retain(|(kept, _)| *kept != ord);
-            }
-            if queue.is_empty() {
-                self.kept.remove(&name);
-            }
+        let is_it = |queue: &VecDeque<(u64, Value)>| queue.iter().any(|(kept, _)| *kept == ord);
+        let name = self.kept.iter().find(|(_, queue)| is_it(queue)).map(|(name, _)| name.clone());
+        if let Some(name) = name {
+            self.take_named(&name, ord);
+        }
+    }
+
+    /// The same, of a signal whose name is known: in a fork an event of the origin may have had the same number.
+    pub(super) fn take_named(&mut self, name: &str, ord: u64) {
+        let Some(queue) = self.kept.get_mut(name) else { return };
+        if let Some(at) = queue.iter().position(|(kept, _)| *kept == ord) {
+            queue.remove(at);
+        }
+        if queue.is_empty() {
+            self.kept.remove(name);
         }
     }
 
@@ -64,7 +66,7 @@ impl Signals {
 
     /// The kept signals as a member of a snapshot; the waiting calls are found in the steps.
     pub(super) fn write(&self, out: &mut String) {
-        if self.names.is_empty() {
+        if self.kept.is_empty() {
             return;
         }
         out.push_str(",\"signals\":[");

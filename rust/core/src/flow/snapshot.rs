@@ -53,6 +53,7 @@ impl Flow {
         let status = fields.text("status").as_deref().and_then(Status::parse);
         self.status = status.ok_or_else(corrupt)?;
         self.steps.clear();
+        self.standing.fill(0);
         self.cohorts.clear();
         for value in fields.list("cohorts")? {
             let cohort = self.read_cohort(&Members(json::object_fields(value.raw())?))?;
@@ -60,6 +61,7 @@ impl Flow {
         }
         for value in fields.list("steps")? {
             let step = self.read_step(&Members(json::object_fields(value.raw())?))?;
+            self.standing[step.node as usize] += 1;
             self.steps.insert(step.number, step);
         }
         self.find_members();

@@ -451,7 +451,8 @@ impl Cluster {
         chain.push((flow, json!({"what": what, "step": step, "is_awaited": is_awaited})));
         for (flow, mut body) in chain {
             if self.rng.chance(30) {
-                body["overrides"] = json!({"x": "chosen", "y": null});
+                let chosen = if self.rng.chance(20) { BAD } else { "chosen" };
+                body["overrides"] = json!({"x": chosen, "y": null});
             }
             self.db.post_or_revive(&flow, "rewind", body.to_string(), self.now_ms);
         }
@@ -459,13 +460,24 @@ impl Cluster {
 
     fn signal(&mut self, flow: FlowId, name: &str) {
         self.asked += 1;
-        let body = json!({"name": name, "payload": format!("signal {name} {:09}", self.asked)});
+        let bad = self.bad(10);
+        let body = json!({"name": name, "payload": format!("signal {name} {:09}{bad}", self.asked)});
         self.db.post(&flow, "signal", body.to_string(), self.now_ms);
+    }
+
+    /// At times what the database refuses, while things may go wrong.
+    pub(super) fn bad(&mut self, percent: u64) -> &'static str {
+        if self.is_rough && self.rng.chance(percent) {
+            BAD
+        } else {
+            ""
+        }
     }
 
     fn answer(&mut self, flow: FlowId) {
         self.asked += 1;
-        let mut body = json!({"answer": format!("answer {}", self.asked)});
+        let bad = self.bad(10);
+        let mut body = json!({"answer": format!("answer {}{bad}", self.asked)});
         let open: Vec<FlowId> =
             self.db.interrupts.iter().filter(|(_, of)| **of == flow).map(|(id, _)| *id).collect();
         if !open.is_empty() && self.rng.chance(50) {

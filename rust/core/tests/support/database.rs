@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use penstock_core::batch::{Batch, CreateRow, JournalRow, NewFlow, Op};
 use penstock_core::engine::{input_state, LoadedFlow, Mail};
-use penstock_core::flow::{CallKind, Event, EventBody, Flow, Status};
+use penstock_core::flow::event::Control;
+use penstock_core::flow::{CallKind, Event, EventBody, Flow, Status, Step};
 use penstock_core::graph::Graph;
 use penstock_core::ids::{flow_key, hex, FlowId};
 
@@ -101,17 +102,66 @@ impl Database {
                 let child = call.id.filter(|child| self.live.contains_key(child));
                 let Some(child) = child else { continue };
                 let said = call.below.is_some_and(|(_, is_asking)| is_asking);
-                let is_told = said == self.flows[&child].folded.is_asking() || self.is_being_told(id, &child);
+                let below = &self.flows[&child].folded;
+                let is_ending = self.is_rewound(&child) && below.status().is_finished();
+                let is_told = said == below.is_asking() || self.is_being_told(id, &child) || is_ending;
                 assert!(is_told, "seed {seed}: a parent is wrong about the questions of its child");
+                self.check_inherited(id, &child);
             }
+            self.check_rest(id);
         }
+        self.check_questions();
+    }
+
+    /// Its parent's pause and breakpoints are the child's too, or it has mail that says so.
+    fn check_inherited(&self, id: &FlowId, child: &FlowId) {
+        let (above, below) = (self.flows[id].folded.holds(), &self.flows[child].folded);
+        if below.status().is_finished() {
+            return;
+        }
+        let is_same = (&above.paused, &above.breaks) == (&below.holds().paused, &below.holds().breaks);
+        let is_told = self.has_unread(child, |letter| letter.kind == "inherit")
+            || self.has_unread(id, |letter| letter.kind == "child_back");
+        assert!(is_same || is_told, "seed {}: a child is not held as its parent", self.seed);
+    }
+
+    /// Nobody's flow without work is woken when something is due.
+    fn check_rest(&self, id: &FlowId) {
+        let (row, flow) = (&self.live[id], &self.flows[id].folded);
+        if row.owner.is_some() || row.ready_at.is_some() || self.has_unread(id, |_| true) {
+            return;
+        }
+        let seed = self.seed;
+        // One whose steps wait for a resource that is shut is woken to look again.
+        let is_work = |step: &Step| step.is_runnable() && step.not_before == 0;
+        let has_work = !flow.is_paused() && flow.steps().any(is_work);
+        assert!(!has_work || row.wake_at.is_some(), "seed {seed}: a flow with work is left lying");
+        let is_woken = |due: i64| row.wake_at.is_some_and(|at| at <= due);
+        assert!(flow.next_due().is_none_or(is_woken), "seed {seed}: it is not woken in time");
+    }
+
+    /// The open questions are those that the journals have.
+    fn check_questions(&self) {
+        let asked = self.live.keys().flat_map(|id| {
+            let steps = self.flows[id].folded.steps();
+            let open = steps.flat_map(|step| {
+                let calls = step.calls.iter().filter(|call| call.is_open_interrupt());
+                calls.filter_map(|call| call.id).chain(step.hold.id())
+            });
+            open.map(|question| (question, *id))
+        });
+        let asked: BTreeMap<FlowId, FlowId> = asked.collect();
+        assert_eq!(asked, self.interrupts, "seed {}: other questions than the journals have", self.seed);
+    }
+
+    fn has_unread(&self, flow: &FlowId, is_it: impl Fn(&Letter) -> bool) -> bool {
+        let mut letters = self.inbox.get(flow).into_iter().flatten();
+        letters.any(|letter| letter.verdict.is_none() && is_it(letter))
     }
 
     fn is_being_told(&self, parent: &FlowId, child: &FlowId) -> bool {
         let child = hex(child);
-        let is_word = |letter: &Letter| letter.kind == "child_state" && letter.body.contains(&child);
-        let mut letters = self.inbox.get(parent).into_iter().flatten();
-        letters.any(|letter| is_word(letter) && letter.verdict.is_none())
+        self.has_unread(parent, |letter| letter.kind == "child_state" && letter.body.contains(&child))
     }
 
     fn put_off(&self, batch: &Batch, replica: i64, rng: &mut Rng) -> BTreeSet<u32> {
@@ -216,6 +266,11 @@ impl Database {
         assert_eq!(row.ord, found.journal.len() as u64 + 1, "seed {seed}: a gap or a double in the journal");
         let body = EventBody::from_json(row.event, &row.body).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         let event = Event { ord: row.ord, step: row.step, attempt: row.attempt, at: row.at, body };
+        let is_back = matches!(event.body, EventBody::Control(Control::Rewind(_)) | EventBody::Snapshot(_));
+        assert!(
+            is_back || !found.folded.status().is_finished(),
+            "seed {seed}: an ended flow changed: {event:?}"
+        );
         if let EventBody::Resolved { call, .. } = &event.body {
             let asked = found.folded.step(event.step).and_then(|step| step.calls.get(*call as usize));
             if let Some(child) = asked.and_then(|call| call.id) {
@@ -272,10 +327,8 @@ impl Database {
 
     /// Flows of this owner with messages that nobody answered.
     pub fn unread(&self, owner: Option<i64>) -> Vec<FlowId> {
-        let has_unread = |flow: &FlowId| {
-            self.inbox.get(flow).is_some_and(|letters| letters.iter().any(|letter| letter.verdict.is_none()))
-        };
-        self.live.iter().filter(|(id, row)| row.owner == owner && has_unread(id)).map(|(id, _)| *id).collect()
+        let is_it = |(id, row): &(&FlowId, &LiveRow)| row.owner == owner && self.has_unread(id, |_| true);
+        self.live.iter().filter(is_it).map(|(id, _)| *id).collect()
     }
 
     /// Claims up to `room` ready flows, and those with mail.

@@ -28,8 +28,9 @@ impl Cluster {
             return;
         }
         let root = *self.rng.pick(&roots);
+        let bad = self.bad(20);
         let (kind, body) = match self.rng.below(5) {
-            0 => ("pause", json!({"reason": "look"})),
+            0 => ("pause", json!({"reason": format!("look{bad}")})),
             1 => ("unpause", json!({})),
             2 => return self.let_go(),
             on => {
@@ -48,7 +49,8 @@ impl Cluster {
             return;
         }
         let (id, flow) = *self.rng.pick(&held);
-        let body = json!({"interrupt_id": hex(&id), "overrides": {"over": 1, "x": null}});
+        let over = self.bad(20);
+        let body = json!({"interrupt_id": hex(&id), "overrides": {"over": over, "x": null}});
         self.db.post(&flow, "resume_break", body.to_string(), self.now_ms);
     }
 
