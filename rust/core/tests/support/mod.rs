@@ -13,6 +13,7 @@ pub mod reference;
 pub mod rig;
 pub mod rng;
 pub mod tasks;
+pub mod token;
 pub mod witness;
 
 /// How many cases a test runs: `full` when `PENSTOCK_LONG_TESTS` is set, `short` otherwise; and where to start,

@@ -9,18 +9,8 @@ use super::blocks::{Block, Branch, Cohort, OnError, Policy, Task, Way};
 use super::fold::{fits, fold, merge, starts, without};
 use super::record::Record;
 use super::tasks::{act, Act, Goto, Habits, Place};
+use super::token::{End, Gone, Token};
 use super::witness::{children, CallOf, Witness};
-
-/// Why a branch does not go on.
-enum End {
-    /// The trunk is over before its last node.
-    Over,
-    Failed(String),
-    /// A step of it has not ended: something outside the branch must say why.
-    Cut,
-}
-
-type Gone = Result<(), End>;
 
 /// The ways out of a step: the edges' own number, or one of these.
 const CAUGHT: usize = 1_000;
@@ -41,38 +31,6 @@ pub struct Reference<'c> {
     programs: &'c [Block],
     pub witness: Witness<'c>,
     visits: HashMap<String, u64>,
-}
-
-#[derive(Clone)]
-struct Token {
-    flow: String,
-    path: String,
-    state: Value,
-    log: Vec<Value>,
-    /// The event that brought it here, and the earliest start of what comes next.
-    ord: u64,
-    not_before: i64,
-    /// Its newest event, an unfinished step's too.
-    last: u64,
-    /// The failures that ended it, or branches of it.
-    failed: Vec<String>,
-}
-
-impl Token {
-    fn new(label: &str, state: &Value) -> Self {
-        let [flow, path] = [(); 2].map(|()| label.to_owned());
-        let (state, log, failed) = (state.clone(), Vec::new(), Vec::new());
-        Self { flow, path, state, log, ord: 0, not_before: 0, last: 0, failed }
-    }
-
-    fn is_trunk(&self) -> bool {
-        self.flow == self.path
-    }
-
-    fn fold(&mut self, changes: Value) {
-        self.state = fold(&self.state, &changes);
-        self.log.push(changes);
-    }
 }
 
 impl<'c> Reference<'c> {
@@ -260,20 +218,16 @@ impl<'c> Reference<'c> {
 
     fn cohort(&mut self, cohort: &Cohort, token: &mut Token) -> Gone {
         let visit = self.visits.get(&format!("{} {}", token.path, cohort.node)).copied().unwrap_or(0);
-        let way = self.step(
-            &cohort.node,
-            Has { retries: false, caught: cohort.on_error },
-            token,
-            &|state, _, _| {
-                let broken =
-                    |branch: &Branch| matches!(&branch.way, Way::When(test) if test.holds(state).is_none());
-                if cohort.branches.iter().any(broken) {
-                    Err("condition")
-                } else {
-                    Ok(0)
-                }
-            },
-        )?;
+        let has = Has { retries: false, caught: cohort.on_error };
+        let way = self.step(&cohort.node, has, token, &|state, _, _| {
+            let broken =
+                |branch: &Branch| matches!(&branch.way, Way::When(test) if test.holds(state).is_none());
+            if cohort.branches.iter().any(broken) {
+                Err("condition")
+            } else {
+                Ok(0)
+            }
+        })?;
         let mut branches: Vec<(Token, Gone)> = Vec::new();
         for branch in cohort.branches.iter().filter(|_| way != CAUGHT) {
             for binds in starts(branch, &token.state) {
