@@ -18,7 +18,7 @@ export VIRTUAL_ENV := $(abspath $(VENV))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo build test check check-format check-lint check-types check-stub check-rust
-.PHONY: rust-test python-test bench wheel format clean
+.PHONY: rust-test python-test simulate bench bench-rust wheel format clean
 .DEFAULT_GOAL := help
 
 help: ## Show these commands.
@@ -74,8 +74,15 @@ rust-test: ## Run the Rust tests alone.
 python-test: build wheel $(VENV)/.dev ## Run the Python tests alone.
 	$(BIN)/python -m pytest
 
+# Their figures stand in docs/design; CI runs a short form of each.
+simulate: ## Run the long form of the simulations and of the model: hours of random flows, crashes and operations.
+	PENSTOCK_LONG_TESTS=1 cargo test --release --locked --package penstock-core
+
 bench: build ## Measure a chain of no-op steps on a SQLite file.
 	$(BIN)/python benches/python/bench_chain.py
+
+bench-rust: ## Measure the parts of the core.
+	cargo bench --locked --package penstock-benches
 
 wheel: $(WHEEL) ## Build the wheel into dist/.
 
