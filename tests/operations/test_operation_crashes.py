@@ -33,6 +33,7 @@ def crash(database: Database, start_host: Callable[..., Host]) -> Crash:
 @pytest.fixture
 def orders(database: Database) -> Iterator[Callable[[], int]]:
     """How many rows the host wrote into a table of its own."""
+    database.execute("DROP TABLE IF EXISTS orders")
     yield lambda: int(database.rows("SELECT count(*) FROM orders")[0][0])
     database.execute("DROP TABLE IF EXISTS orders")
 

@@ -13,7 +13,7 @@ def test_flows_of_one_millisecond_have_names_of_their_own_which_hold_nothing_of_
     names = {correlation_id(3, flow_id) for flow_id in ids}
     assert len(names) > 15
     for name in names:
-        assert re.fullmatch(r"3-018bcfe56800-[0-9a-f]{4}", name)
+        assert re.fullmatch(r"3-018bcfe568[0-9a-f]{2}-[0-9a-f]{4}", name)
 
 
 def test_keys_and_ids_are_taken_out_of_what_is_logged() -> None:
