@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from penstock._core import first_events
+from penstock._core import JOURNAL_FORMAT, first_events
+from penstock.store.rows import NewFlow
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from penstock.options import FlowOptions
     from penstock.store.batch import Row
 
@@ -36,3 +39,14 @@ def beginning(flow_id: bytes, now: int, hold: bool, start_at: int | None) -> Beg
     if hold:
         return Beginning("paused", None, None, journal)
     return Beginning("running", now if start_at is None else None, start_at, journal)
+
+
+def unowned(row: Sequence[Any]) -> NewFlow:
+    """The rows of a flow that is left to whoever claims it, for a transaction of its own."""
+    flow_id, workflow, graph_id, state = row[:4]
+    band, place, tags, about, now = row[4:7], row[7:10], row[10], row[11:15], row[15]
+    names = (flow_id, flow_id, None, None, workflow, graph_id)
+    begin = beginning(flow_id, now, *row[16:18])
+    flow = (*names, begin.status, *band, *place, tags, state, *about, None, now, None, None)
+    live = (flow_id, None, 0, 0, *band, begin.ready_at, begin.wake_at, 0, None, graph_id, JOURNAL_FORMAT)
+    return NewFlow(flow, live, begin.journal)

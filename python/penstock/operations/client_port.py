@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock._core import check_input, compile_graph
 from penstock.errors import Invalid, NotFound
-from penstock.operations.create import unowned
+from penstock.operations.beginning import unowned
 from penstock.operations.port import NewRow, load
 from penstock.store import RefusedRow
 

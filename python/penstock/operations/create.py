@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from sqlalchemy.engine import Connection
 
-from penstock._core import JOURNAL_FORMAT, new_flow_id
+from penstock._core import new_flow_id
 from penstock.errors import Conflict, EngineUnavailable, Invalid
-from penstock.operations.beginning import beginning, first_of
+from penstock.operations.beginning import first_of, unowned
 from penstock.operations.context import Context, ended
 from penstock.operations.operation import Operation, Until, settled
 from penstock.operations.port import NewRow
@@ -199,17 +199,6 @@ def make_row(
         now,
         *first_of(asked, now),
     )
-
-
-def unowned(row: Sequence[Any]) -> NewFlow:
-    """The rows of a flow that is left to whoever claims it, for a transaction of its own."""
-    flow_id, workflow, graph_id, state = row[:4]
-    band, place, tags, about, now = row[4:7], row[7:10], row[10], row[11:15], row[15]
-    names = (flow_id, flow_id, None, None, workflow, graph_id)
-    begin = beginning(flow_id, now, *row[16:18])
-    flow = (*names, begin.status, *band, *place, tags, state, *about, None, now, None, None)
-    live = (flow_id, None, 0, 0, *band, begin.ready_at, begin.wake_at, 0, None, graph_id, JOURNAL_FORMAT)
-    return NewFlow(flow, live, begin.journal)
 
 
 def _create_keyed(context: Context, workflow: str, state: State | None, asked: FlowOptions) -> Operation[str]:

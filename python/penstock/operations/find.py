@@ -32,11 +32,16 @@ def find(context: Context, filters: Mapping[str, Any]) -> Page[FlowSummary]:
     check_names("list() has no filter", filters, [*FILTERS, "limit", "cursor"])
     given = dict(filters)
     limit, cursor = given.pop("limit", 100), given.pop("cursor", None)
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
-        raise Invalid(f"limit is {limit!r}: give a number from 1 to {MAX_LIMIT}, and go on with the cursor")
+    check_limit(limit, MAX_LIMIT, "and go on with the cursor")
     page = context.store.list_flows(read_filter(context, **given), limit, decode_cursor(cursor))
     items = tuple(_summary(context, row) for row in page.items)
     return Page(items=items, cursor=encode_cursor(page.cursor), is_scan=page.is_scan)
+
+
+def check_limit(limit: object, most: int, way_on: str) -> None:
+    """Refuse a number of rows that no call gives; *way_on* says how more are had."""
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= most:
+        raise Invalid(f"limit is {limit!r}: give a number from 1 to {most}, {way_on}")
 
 
 def read_filter(

@@ -11,6 +11,7 @@ from penstock.operations.operation import Operation, settled
 from penstock.operations.recorded import ancestry, read_recorded
 from penstock.operations.rewinds import Overrides
 from penstock.options import encode_object
+from penstock.outcome import FINISHED
 from penstock.store.batch import Fenced
 from penstock.store.rows import NewFlow
 
@@ -53,7 +54,7 @@ def fork(context: Context, step_key: str, overrides: Overrides) -> Operation[str
 
 def _check_finished(context: Context, row: OutcomeRow, step_key: str) -> None:
     for other in context.store.tree(row.root_id):
-        if other.status not in ("completed", "failed", "cancelled"):
+        if other.status not in FINISHED:
             raise Conflict(
                 f"flow {context.key_of(other.flow_id)} is {other.status}: fork of {step_key} asks that the whole tree "
                 "has finished; wait for it, or cancel it"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from penstock.errors import Invalid, NotFound
 from penstock.operations.context import Context
-from penstock.operations.find import MAX_LIMIT, decode_cursor, encode_cursor
+from penstock.operations.find import MAX_LIMIT, check_limit, decode_cursor, encode_cursor
 from penstock.operations.read import open_interrupt
 from penstock.outcome import Page
 from penstock.store.rows import InterruptFilter
@@ -27,8 +27,7 @@ def interrupts(
     for what, value in (("workflow", workflow), ("node", node), ("key", key)):
         if value is not None and not isinstance(value, str):
             raise Invalid(f"{what} is {value!r}: give a string")
-    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_LIMIT:
-        raise Invalid(f"limit is {limit!r}: give a number from 1 to {MAX_LIMIT}, and go on with the cursor")
+    check_limit(limit, MAX_LIMIT, "and go on with the cursor")
     which = InterruptFilter(workflow=workflow, node=node, key=key, tree=_flow_of(context, key))
     page = context.store.list_interrupts(which, limit, decode_cursor(cursor))
     return Page(

@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.errors import Conflict, Invalid
 from penstock.operations.context import Context, Deadline, unknown_flow
-from penstock.operations.find import FILTERS, read_filter
+from penstock.operations.find import FILTERS, check_limit, read_filter
 from penstock.operations.messages import ask
 from penstock.operations.operation import Operation, settled
 from penstock.operations.wait import seconds
@@ -57,8 +57,7 @@ def purge(context: Context, filters: Mapping[str, Any]) -> Operation[int]:
     )
     given = dict(filters)
     limit = given.pop("limit", MAX_PURGE)
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_PURGE:
-        raise Invalid(f"limit is {limit!r}: give a number from 1 to {MAX_PURGE}, and call until 0 went")
+    check_limit(limit, MAX_PURGE, "and call until 0 went")
     if not any(value is not None and value != {} for name, value in given.items() if name != "shard"):
         raise Invalid(
             "purge() without a filter would remove all that has finished: give one, such as older_than or status"

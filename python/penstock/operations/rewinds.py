@@ -13,21 +13,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from penstock._core import check_rewind, failed_steps
-from penstock.errors import Conflict, Invalid, NotFound
-from penstock.operations.context import Context, Deadline, unknown_flow, unknown_step
-from penstock.operations.messages import await_verdict
+from penstock.errors import Conflict, NotFound
+from penstock.operations.context import Context, Deadline, unknown_step
+from penstock.operations.messages import await_verdict, check_addressee
 from penstock.operations.operation import Operation, settled
 from penstock.operations.recorded import ancestry, read_recorded
 from penstock.operations.wait import seconds
 from penstock.options import Duration, encode_object
+from penstock.outcome import FINISHED
 
 if TYPE_CHECKING:
     from penstock.outcome import Json
     from penstock.store.rows import OutcomeRow
 
 Overrides = Mapping[str, "Json"] | None
-
-_FINISHED = ("completed", "failed", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ def restart(context: Context, key: str, overrides: Overrides, timeout: Duration)
     text = _encode(overrides)
 
     def plan() -> list[_Message]:
-        row = _root(context, key, "restart")
+        row = check_addressee(context, key, "restart")
         return [_message(row.flow_id, "restart", text)]
 
     yield from _send(context, plan, Deadline(seconds(timeout)))
@@ -63,7 +62,7 @@ def recover(context: Context, key: str, overrides: Overrides, timeout: Duration)
     text = _encode(overrides)
 
     def plan() -> list[_Message]:
-        row = _root(context, key, "recover")
+        row = check_addressee(context, key, "recover")
         if row.status != "failed":
             raise Conflict(f"flow {key} is {row.status}: recover asks for a failed flow")
         return _recovery(context, row.flow_id, text)
@@ -101,7 +100,7 @@ def _reopened(chain: Sequence[OutcomeRow]) -> list[_Message]:
     """Have the ancestors wait again, up to the first whose child has not finished: that one waits already."""
     messages: list[_Message] = []
     for row in reversed(chain):
-        if row.parent_id is None or row.status not in _FINISHED:
+        if row.parent_id is None or row.status not in FINISHED:
             break
         reopen = [[row.parent_step, row.flow_id.hex()]]
         messages.insert(0, _message(row.parent_id, "reopen", "{}", reopen=reopen))
@@ -121,16 +120,6 @@ def _recovery(context: Context, flow_id: bytes, overrides: str) -> list[_Message
                 reopen.append([number, child.hex()])
                 below += _recovery(context, child, overrides)
     return [_message(flow_id, "recover", overrides, reopen=reopen), *below]
-
-
-def _root(context: Context, key: str, what: str) -> OutcomeRow:
-    row = context.store.outcome(context.flow_id(key))
-    if row is None:
-        raise unknown_flow(key)
-    if row.parent_id is not None:
-        root = context.key_of(row.root_id)
-        raise Invalid(f"flow {key} is a child and takes no {what}; send it to its root, {root}")
-    return row
 
 
 def _message(flow_id: bytes, what: str, overrides: str, **rest: Any) -> _Message:

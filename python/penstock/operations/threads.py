@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock._core import JOURNAL_FORMAT, continue_state, new_flow_id
+from penstock._core import continue_state, new_flow_id
 from penstock.errors import Conflict, Invalid, NotFound
+from penstock.operations.beginning import unowned
 from penstock.operations.context import Context, ended, unknown_flow
 from penstock.operations.operation import Operation, settled
 from penstock.options import encode_object
 from penstock.store.batch import Fenced
-from penstock.store.rows import NewFlow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from penstock.outcome import Json
-    from penstock.store.rows import LoadRow, OutcomeRow
+    from penstock.store.rows import LoadRow, NewFlow, OutcomeRow
 
 
 def thread_of(context: Context, key: str) -> bytes:
@@ -70,35 +70,11 @@ def _next_turn(context: Context, thread_id: bytes, latest: OutcomeRow, added: st
         raise NotFound(f"flow {context.key_of(latest.flow_id)} is gone, or its graph")
     state = continue_state(definition, latest.output or "{}", added)
     now = context.store.now()
-    flow_id, graph_id = new_flow_id(now), latest.graph_id
-    band = (latest.priority, latest.fairness_key, latest.fairness_weight)
-    names = (
-        flow_id,
-        flow_id,
-        None,
-        None,
-        latest.workflow,
-        graph_id,
-        "running",
-        *band,
-        rows[0].time_budget_ms,
-    )
-    about = (
-        thread_id,
-        latest.turn + 1,
-        None,
-        state,
-        rows[0].baggage,
-        None,
-        None,
-        False,
-        None,
-        now,
-        None,
-        None,
-    )
-    live = (flow_id, None, 0, 0, *band, now, None, 0, None, graph_id, JOURNAL_FORMAT)
-    return NewFlow((*names, *about), live)
+    flow_id = new_flow_id(now)
+    band = (latest.priority, latest.fairness_key, latest.fairness_weight, rows[0].time_budget_ms)
+    place = (thread_id, latest.turn + 1)
+    about = (None, rows[0].baggage, None, None, False, now)
+    return unowned((flow_id, latest.workflow, latest.graph_id, state, *band, *place, *about, False, None))
 
 
 def _lost(context: Context, thread_id: bytes, before: OutcomeRow) -> Conflict:

@@ -285,8 +285,6 @@ pub struct Engine {
     /// When it is next looked whether flows of shut resources fill the room.
     crowd_at: i64,
     released: Lru<FlowId, Released>,
-    /// Released flows of which `remembers` has said that their journal need not be read.
-    promised: FxHashMap<FlowId, Released>,
     running: FxHashMap<u64, Running>,
     next_dispatch: u64,
     /// Guarded steps whose `started` event is committed: they go with the next frames, unless they are cancelled.
@@ -334,7 +332,6 @@ impl Engine {
             places: places::Places::default(),
             crowd_at: 0,
             released,
-            promised: FxHashMap::default(),
             running: FxHashMap::default(),
             next_dispatch: 1,
             to_send: Vec::new(),
@@ -364,7 +361,7 @@ impl Engine {
     pub fn entries(&self) -> usize {
         let rows = self.pending.iter().filter(|building| !building.is_empty()).count() + self.in_flight.len();
         let steps = self.scheduler.ready_len() + self.scheduler.running_len() + self.running.len();
-        let flows = self.flows.len() + self.index.len() + self.reloads.len() + self.promised.len();
+        let flows = self.flows.len() + self.index.len() + self.reloads.len();
         let waits = self.watched.len() + self.creating.len();
         rows + steps + flows + self.histories.len() + self.timers.len() + waits + self.unstored.len()
     }

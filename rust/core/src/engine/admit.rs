@@ -12,7 +12,7 @@ use super::{clock, Engine, GraphEntry, Live, Ran, Released, Serial, UNREAD};
 use crate::batch::{After, CreateRow, Group, JournalRow, NewFlow, Op};
 use crate::error::{Error, Result};
 use crate::flow::{Event, EventBody, Flow};
-use crate::ids::{flow_key, FlowId};
+use crate::ids::flow_key;
 use crate::json::{Kind, Value};
 use crate::state::{Reducer, Reducers, State};
 
@@ -159,16 +159,6 @@ impl Engine {
         serial
     }
 
-    /// Whether a claim with this number may go on from the released flow in memory, without its journal. When it may,
-    /// the memory is kept until the flow is loaded.
-    pub fn remembers(&mut self, flow: &FlowId, claims: i64, now_ms: i64) -> bool {
-        let found = self.promised.remove(flow).or_else(|| self.released.take(flow, clock(now_ms)));
-        let good = found.filter(|released| released.claims + 1 == claims);
-        let is_good = good.is_some();
-        self.promised.extend(good.map(|released| (*flow, released)));
-        is_good
-    }
-
     /// Takes a claimed flow in and offers what it has ready. A flow that is held under this claim already stays as it
     /// is, unless it was rolled back: then it goes on from what is loaded.
     ///
@@ -211,7 +201,7 @@ impl Engine {
 
     fn take_in(&mut self, loaded: LoadedFlow, entry: Arc<GraphEntry>, now_ms: i64) -> Result<Serial> {
         let id = loaded.about.id;
-        let known = self.promised.remove(&id).or_else(|| self.released.take(&id, clock(now_ms)));
+        let known = self.released.take(&id, clock(now_ms));
         let remembered = known.filter(|released| released.claims + 1 == loaded.claims);
         let Released { flow, handled, journal_bytes, snapshot_len, .. } = match remembered {
             Some(released) => released,

@@ -4,10 +4,10 @@
 //! in its tree or the last one closed, and its outcome. In memory when both are owned here, else by a message.
 
 use super::sweep::Operable;
-use super::{Engine, Ran, Serial};
+use super::{Engine, Serial};
 use crate::batch::{After, Group, NewFlow, Op};
 use crate::error::{Error, Result};
-use crate::flow::event::{Control, Event, EventBody};
+use crate::flow::event::{Control, EventBody};
 use crate::flow::{Call, CallError, Status};
 use crate::ids::{hex, unhex, FlowId};
 use crate::json::Value;
@@ -160,10 +160,7 @@ impl Engine {
         // An older word may still be on its way as a message, so each that is newer counts, whatever it says.
         let is_news = |call: &Call| call.below.is_none_or(|(known, _)| known < *ord);
         if call.is_some_and(is_news) {
-            let (number, attempt) = (found.number, found.attempt);
-            let body = EventBody::Control(state);
-            let event = Event { ord: live.flow.ord() + 1, step: number, attempt, at: now_ms, body };
-            self.record(serial, event, None, Ran::default(), group, now_ms);
+            self.control(serial, *step, state, group, now_ms);
         } else {
             // Should the event that says so be refused, then what the child has recorded goes back with it.
             group.after(live.about.id, After::Settle);
@@ -196,7 +193,7 @@ impl Engine {
     ) -> Result<()> {
         let child = body.text("child").and_then(|id| unhex(&id));
         let child = child.ok_or_else(|| Error::corrupt("a child's result names no child"))?;
-        let step = body.get("step").and_then(|step| step.raw().parse().ok()).unwrap_or(0);
+        let step = body.step().unwrap_or(0);
         let answer = match (body.get("answer"), body.get("error")) {
             // The parent waits for something: it is told that it cannot have the answer.
             _ if is_blamed => Err(CallError {

@@ -3,9 +3,9 @@
 //! Such a call is recorded with `deferred`; the child is created when the answer comes. Whoever owns the flow asks,
 //! after every load again, so no answer has to be durable.
 
-use super::{Engine, Ran, Serial};
+use super::{Engine, Serial};
 use crate::batch::{After, Group};
-use crate::flow::event::{Control, Event, EventBody};
+use crate::flow::event::Control;
 use crate::flow::{Call, CallError, CallKind};
 use crate::ids::FlowId;
 
@@ -52,7 +52,7 @@ impl Engine {
         let is_it = |call: &Call| is_deferred(call) && call.id == Some(wanted.child);
         let Some(at) = step.calls.iter().position(is_it) else { return false };
         let call = step.calls[at].clone();
-        let (at, attempt, ord) = (at as u32, step.attempt, live.flow.ord() + 1);
+        let at = at as u32;
         let mut group = Group::default();
         let made = answer.and_then(|graph| {
             let workflow = wanted.workflow.as_str();
@@ -64,9 +64,7 @@ impl Engine {
         match made {
             Ok(()) => {
                 let control = Control::ChildStarted { step: wanted.step, child: wanted.child };
-                let body = EventBody::Control(control);
-                let event = Event { ord, step: wanted.step, attempt, at: now_ms, body };
-                self.record(serial, event, None, Ran::default(), &mut group, now_ms);
+                self.control(serial, wanted.step, control, &mut group, now_ms);
             }
             Err((code, message)) => {
                 let error = CallError { code, message, data: None };

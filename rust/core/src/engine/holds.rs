@@ -1,6 +1,6 @@
 //! Pauses and breakpoints: what operations ask, and what follows from it in memory.
 
-use super::mail::Body;
+use super::mail::{gone, Body};
 use super::{Engine, Ran, Serial};
 use crate::batch::{After, Group, InterruptRow, Op};
 use crate::error::{Error, Result};
@@ -231,8 +231,4 @@ fn in_order(mut id: FlowId, step: u64) -> FlowId {
     id[7] = (bits >> 6) as u8;
     id[8] = 0x80 | (bits & 0x3f) as u8;
     id
-}
-
-fn gone() -> Error {
-    Error::conflict("the flow is gone")
 }

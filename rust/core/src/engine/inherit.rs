@@ -88,7 +88,7 @@ impl Engine {
     ) -> Result<()> {
         let child = body.text("child").and_then(|id| unhex(&id));
         let child = child.ok_or_else(|| Error::corrupt("a child that is back has no name"))?;
-        let step = body.get("step").and_then(|step| step.raw().parse().ok()).unwrap_or(0);
+        let step = body.step().unwrap_or(0);
         self.tell_back(serial, step, child, group, now_ms);
         Ok(())
     }

@@ -102,7 +102,7 @@ impl Engine {
         group: &mut Group,
         now_ms: i64,
     ) -> Result<()> {
-        let Some(live) = self.flows.get(&serial) else { return Err(Error::conflict("the flow is gone")) };
+        let Some(live) = self.flows.get(&serial) else { return Err(gone()) };
         let status = live.flow.status();
         let body = Body(json::object_fields(&message.body)?);
         if status.is_finished() && !message.kind.starts_with("child_") {
@@ -150,13 +150,21 @@ impl Body {
     pub(super) fn text(&self, name: &str) -> Option<String> {
         self.get(name).filter(|value| !value.is_null()).map(outcome::text)
     }
-}
 
-impl Body {
+    /// The step that it is about, where it names one.
+    pub(super) fn step(&self) -> Option<u64> {
+        self.get("step")?.raw().parse().ok()
+    }
+
     /// Why, in the caller's words. A column cannot hold a NUL.
     pub(super) fn reason(&self) -> String {
         self.text("reason").unwrap_or_default().replace('\0', "\u{fffd}")
     }
+}
+
+/// The refusal of a message to a flow that is not here any more.
+pub(super) fn gone() -> Error {
+    Error::conflict("the flow is gone")
 }
 
 fn refusal(error: &Error) -> String {

@@ -19,7 +19,6 @@ impl Engine {
         self.to_send.clear();
         self.workers.clear();
         self.released = released_flows(&self.options);
-        self.promised.clear();
         self.pending = VecDeque::new();
         self.in_flight.clear();
         self.reloads.clear();

@@ -1,6 +1,6 @@
 //! Answers to open questions.
 
-use super::mail::Body;
+use super::mail::{gone, Body};
 use super::{Engine, Serial};
 use crate::batch::Group;
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ impl Engine {
         group: &mut Group,
         now_ms: i64,
     ) -> Result<()> {
-        let Some(live) = self.flows.get(&serial) else { return Err(Error::conflict("the flow is gone")) };
+        let Some(live) = self.flows.get(&serial) else { return Err(gone()) };
         let key = live.flow.key();
         let wanted = match body.text("interrupt_id") {
             Some(id) => Some(unhex(&id).ok_or_else(|| {
@@ -24,8 +24,7 @@ impl Engine {
             })?),
             None => None,
         };
-        let step = body.get("step").and_then(|step| step.raw().parse().ok());
-        let (step, call) = find(&live.flow, wanted, step).ok_or_else(|| {
+        let (step, call) = find(&live.flow, wanted, body.step()).ok_or_else(|| {
             Error::conflict(match wanted {
                 Some(id) if live.flow.held_as(&id).is_some() => held_instead(key),
                 None if !live.flow.held().is_empty() => held_instead(key),

@@ -1,10 +1,10 @@
 //! Operations that go back: they wait until the whole journal is at hand, and so does the mail behind them.
 
-use super::mail::{Body, Mail, AGAIN};
-use super::{Engine, Ran, Serial};
+use super::mail::{gone, Body, Mail, AGAIN};
+use super::{Engine, Serial};
 use crate::batch::{After, Group, Op};
 use crate::error::{Error, Result};
-use crate::flow::event::{Control, Event, EventBody};
+use crate::flow::event::{Control, Event};
 use crate::flow::rewind::{rewind, Back, Origin, Wish};
 use crate::flow::Flow;
 use crate::ids::{unhex, FlowId};
@@ -120,13 +120,11 @@ impl Engine {
             };
             rewind(&origin, events, &live.flow, &wish, now_ms, context.new_id)
         });
-        let made = made.ok_or_else(|| Error::conflict("the flow is gone"))??;
+        let made = made.ok_or_else(gone)??;
         let count = made.steps.len();
-        let Some(live) = self.flows.get_mut(&serial) else { return Err(Error::conflict("the flow is gone")) };
+        let Some(live) = self.flows.get_mut(&serial) else { return Err(gone()) };
         live.is_revived = false;
-        let body = EventBody::Control(Control::Rewind(Box::new(made)));
-        let event = Event { ord: live.flow.ord() + 1, step: 0, attempt: 0, at: now_ms, body };
-        self.record(serial, event, None, Ran::default(), group, now_ms);
+        self.control(serial, 0, Control::Rewind(Box::new(made)), group, now_ms);
         Ok(format!("{{\"ok\":true,\"steps\":{count}}}"))
     }
 
@@ -199,10 +197,7 @@ pub fn next_state(state: &str, more: &str, reducers: &Reducers) -> Result<String
 }
 
 fn read_wish(body: &Body) -> Result<Wish> {
-    let step = || {
-        let step = body.get("step").and_then(|step| step.raw().parse().ok());
-        step.ok_or_else(|| Error::invalid("the message names no step"))
-    };
+    let step = || body.step().ok_or_else(|| Error::invalid("the message names no step"));
     let back = match body.text("what").as_deref() {
         Some("restart") => Back::Start,
         Some("restart_from") => Back::Step(step()?),

@@ -1,10 +1,10 @@
 //! Signals: delivered to the call that has waited longest, or kept for the first that comes.
 
-use super::mail::Body;
-use super::{Engine, Ran, Serial};
+use super::mail::{gone, Body};
+use super::{Engine, Serial};
 use crate::batch::Group;
 use crate::error::{Error, Result};
-use crate::flow::event::{Control, Event, EventBody};
+use crate::flow::event::Control;
 use crate::flow::Call;
 use crate::json::Value;
 
@@ -19,14 +19,12 @@ impl Engine {
         let name = body.text("name").ok_or_else(|| Error::invalid("a signal has a name"))?;
         let payload = body.get("payload").cloned().unwrap_or_else(Value::null);
         self.check_answer("the payload", &payload)?;
-        let Some(live) = self.flows.get(&serial) else { return Err(Error::conflict("the flow is gone")) };
+        let Some(live) = self.flows.get(&serial) else { return Err(gone()) };
         if let Some((step, call)) = live.flow.waits_for_signal(&name) {
             self.answer(serial, step, call, Ok(payload), group, now_ms);
             return Ok(());
         }
-        let body = EventBody::Control(Control::Signal { name, payload });
-        let event = Event { ord: live.flow.ord() + 1, step: 0, attempt: 0, at: now_ms, body };
-        self.record(serial, event, None, Ran::default(), group, now_ms);
+        self.control(serial, 0, Control::Signal { name, payload }, group, now_ms);
         Ok(())
     }
 
